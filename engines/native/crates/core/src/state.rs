@@ -1,0 +1,69 @@
+use std::path::Path;
+
+use crate::dtype::Dtype;
+use crate::error::{guarded, Error, Result, STATE_INVALID, TENSOR_NONFINITE};
+use crate::learner::Learner;
+use crate::parameters::zeroed;
+use crate::safetensors::{self, Checkpoint, Tensor};
+
+const FORMAT: &str = "cupel-learner-1";
+const PARTS: [&str; 3] = ["weight", "first", "second"];
+
+impl Learner {
+    /// Writes weights, both moments and the step count as f32, so that a resumed run goes on bit by bit.
+    /// Accumulated gradients are not part of it.
+    pub fn save_state(&self, file: &Path) -> Result<()> {
+        guarded(|| {
+            let parts = [&self.weights, &self.first, &self.second];
+            let mut named = Vec::new();
+            for (part, values) in PARTS.iter().zip(parts) {
+                for parameter in &self.layout.parameters {
+                    let values = &values[parameter.offset..][..parameter.length];
+                    named.push((format!("{part}.{}", parameter.name), &parameter.shape, values));
+                }
+            }
+            let tensors: Vec<Tensor<'_>> =
+                named.iter().map(|(name, shape, values)| Tensor { name, shape, values }).collect();
+            let metadata = [("format", FORMAT.to_string()), ("steps", self.steps.to_string())];
+            safetensors::write(file, &tensors, Dtype::F32, &metadata)
+        })
+    }
+
+    /// Reads what `save_state` wrote for a model of the same shape. On any error nothing is changed.
+    pub fn load_state(&mut self, file: &Path) -> Result<()> {
+        guarded(|| {
+            let place = file.display().to_string();
+            let refuse = |message: String| Error::new(STATE_INVALID, message).at(place.clone());
+            let mut state = Checkpoint::from_file(file)?;
+            if state.metadata("format") != Some(FORMAT) {
+                return Err(refuse(format!("format is {:?}, expected {FORMAT:?}", state.metadata("format"))));
+            }
+            let steps = state.metadata("steps").and_then(|text| text.parse::<u64>().ok());
+            let steps = steps.ok_or_else(|| refuse(format!("step count is {:?}", state.metadata("steps"))))?;
+            let expected = PARTS.len() * self.layout.parameters.len();
+            if state.names().len() != expected {
+                return Err(refuse(format!("holds {} tensors, this model has {expected}", state.names().len())));
+            }
+            let wrong = |error: Error| match error.code {
+                TENSOR_NONFINITE => error,
+                _ => refuse(error.to_string()),
+            };
+            let mut parts = [zeroed(self.layout.total)?, zeroed(self.layout.total)?, zeroed(self.layout.total)?];
+            for (part, values) in PARTS.iter().zip(&mut parts) {
+                for parameter in &self.layout.parameters {
+                    let out = &mut values[parameter.offset..][..parameter.length];
+                    state.read(&format!("{part}.{}", parameter.name), &parameter.shape, out).map_err(wrong)?;
+                    if *part == "second" && out.iter().any(|value| *value < 0.0) {
+                        return Err(refuse(format!("second moment of {} is negative", parameter.name)));
+                    }
+                }
+            }
+            [self.weights, self.first, self.second] = parts;
+            self.steps = steps;
+            self.packed = [false; 2];
+            self.clear_gradients();
+            self.forget_pass();
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,17 @@
+import type { Flag } from './arguments.ts';
+
+/** Flags that every command takes. */
+export const commonFlags: Readonly<Record<string, Flag>> = {
+  help: { short: 'h', help: 'show this help' },
+  json: { help: 'print one JSON object instead of a table' },
+  quiet: { help: 'no progress' },
+};
+
+/** Flags of every command that works on a project. */
+export const projectFlags: Readonly<Record<string, Flag>> = {
+  config: { short: 'c', value: 'file', help: 'config file (default: cupel.config.yaml)' },
+  store: { value: 'folder', help: "where runs, checkpoints and keys live (default: the config's)" },
+  split: { value: 'name', help: "split to evaluate (default: the config's)" },
+  threads: { short: 'j', value: 'n', help: 'worker threads; never changes a result' },
+  trust: { help: "load the config's own plugins: they are code" },
+};

@@ -1,0 +1,25 @@
+/** A checkpoint on disk: a Hugging Face folder, or the folder of another engine. */
+export interface Checkpoint {
+  /** Name in reports, e.g. `base`, `sft`. Unique within a project. */
+  readonly id: string;
+  /** Absolute path of the folder. */
+  readonly path: string;
+  /** Engine id; without it the first engine that accepts the folder. */
+  readonly engine?: string;
+}
+
+/** `cupel_run.json` beside the weights: how a trained checkpoint came to be. No clock, no machine. */
+export interface TrainingRecord {
+  readonly version: 1;
+  readonly trainer: string;
+  /** Digest of the checkpoint that training started from. */
+  readonly parent: string;
+  readonly recipeDigest: string;
+  readonly dataDigest: string;
+  readonly templateDigest: string;
+  readonly seed: number;
+  readonly steps: number;
+  readonly trainedTokens: number;
+  /** Last value of each training metric. */
+  readonly metrics: Readonly<Record<string, number>>;
+}

@@ -1,0 +1,48 @@
+import type { Run } from '../contracts/index.ts';
+
+/**
+ * What makes two lists of runs unfit for comparison, one sentence each; empty when they are fit: a run that is not
+ * complete, two runs of one suite on one side, a case twice in one epoch, suites that differ in digest or split.
+ */
+export function evidenceProblems(baselineRuns: readonly Run[] | null, candidateRuns: readonly Run[]): string[] {
+  const problems = [...sideProblems('baseline', baselineRuns ?? []), ...sideProblems('candidate', candidateRuns)];
+  for (const candidate of candidateRuns) {
+    const baseline = baselineRuns?.find((run) => run.identity.suite.id === candidate.identity.suite.id);
+    if (baseline === undefined) continue;
+    const [before, after] = [baseline.identity, candidate.identity];
+    const name = `suite ${after.suite.id}`;
+    if (before.suite.digest !== after.suite.digest) {
+      problems.push(
+        `${name} differs between the runs: baseline ${before.suite.digest}, candidate ${after.suite.digest}`,
+      );
+    }
+    if (before.split !== after.split)
+      problems.push(`${name} was run on split ${before.split} for the baseline and ${after.split} for the candidate`);
+  }
+  return problems;
+}
+
+function sideProblems(side: string, runs: readonly Run[]): string[] {
+  const problems: string[] = [];
+  const suites = new Set<string>();
+  for (const { identity, complete, rows } of runs) {
+    const name = `${side} run ${identity.id} of suite ${identity.suite.id}`;
+    if (!complete) problems.push(`${name} is not complete`);
+    if (suites.has(identity.suite.id)) problems.push(`${side} has two runs of suite ${identity.suite.id}`);
+    suites.add(identity.suite.id);
+    const seen = new Set<string>();
+    const twice = new Set<string>();
+    for (const row of rows) {
+      const keys = [`id ${row.case} ${row.epoch}`, `digest ${row.caseDigest} ${row.epoch}`];
+      if (keys.some((key) => seen.has(key))) twice.add(row.case);
+      for (const key of keys) seen.add(key);
+    }
+    if (twice.size > 0) {
+      const list = [...twice].sort();
+      problems.push(
+        `${name} has ${list.length} case${list.length === 1 ? '' : 's'} twice: ${list.slice(0, 3).join(', ')}${list.length > 3 ? ', …' : ''}`,
+      );
+    }
+  }
+  return problems;
+}

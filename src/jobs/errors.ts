@@ -1,0 +1,74 @@
+import { defineErrors } from '../kit/index.ts';
+
+export const jobErrors = defineErrors({
+  CUPEL_CHECKPOINT_UNKNOWN: {
+    exit: 2,
+    what: 'No checkpoint has the id that was asked for.',
+    mend: 'Name a checkpoint of the config, one that was trained into the store, or the path of a folder.',
+  },
+  CUPEL_CHECKPOINT_NO_ENGINE: {
+    exit: 2,
+    what: 'No engine accepts the checkpoint folder.',
+    mend: 'A Hugging Face folder needs config.json, model.safetensors and tokenizer.json.',
+  },
+  CUPEL_DATASET_UNKNOWN: {
+    exit: 2,
+    what: 'No dataset has the id that was asked for.',
+    mend: 'Name a dataset of the config, one that was made into the store, or the path of a JSONL file.',
+  },
+  CUPEL_CONFIG_NO_POLICY: {
+    exit: 2,
+    what: 'A gate was asked for, and the config names no policy.',
+    mend: 'Add `policy: policy.yaml` to the config.',
+  },
+  CUPEL_CONFIG_NO_PIPELINE: {
+    exit: 2,
+    what: 'The config has no pipeline to run.',
+    mend: 'Add `pipeline:` with at least one step.',
+  },
+  CUPEL_ENGINE_CANNOT_LEARN: {
+    exit: 2,
+    what: 'A trainer needs an engine that can learn, and the engine of the base checkpoint cannot.',
+    mend: 'Use a base checkpoint that the native engine opens.',
+  },
+  CUPEL_GATE_NO_RUNS: {
+    exit: 4,
+    what: 'The gate found no finished run for a checkpoint.',
+    mend: 'Evaluate the checkpoint first: cupel run --checkpoint <id>.',
+  },
+  CUPEL_PROMOTE_NOT_ALLOWED: {
+    exit: 1,
+    what: 'A checkpoint without a PROMOTE verdict was to be promoted.',
+    mend: 'Read the verdict; only a candidate that passes the gate is promoted.',
+  },
+  CUPEL_PROMOTE_STALE: {
+    exit: 4,
+    what: 'The verdict was given against a checkpoint that is no longer current, or on other weights.',
+    mend: 'Run the gate again: cupel gate <candidate>.',
+  },
+  CUPEL_NOTHING_PROMOTED: {
+    exit: 4,
+    what: 'The channel holds no promoted checkpoint to verify or roll back.',
+    mend: 'Promote a checkpoint first.',
+  },
+  CUPEL_VERIFY_FAILED: {
+    exit: 4,
+    what: 'The evidence of a promotion does not hold.',
+    mend: 'Read which check failed; evidence or checkpoint were changed after signing.',
+  },
+  CUPEL_DEMO_EXPECTATION: {
+    exit: 1,
+    what: 'A pipeline step ended with another verdict than the config expects.',
+    mend: 'Read the verdict and its scorecard.',
+  },
+  CUPEL_RESUME_NOTHING: {
+    exit: 2,
+    what: 'There is no interrupted pipeline to resume.',
+    mend: 'Start one with `cupel demo` or `cupel pipeline -c cupel.config.yaml`.',
+  },
+  CUPEL_PIPELINE_INTERRUPTED: {
+    exit: 130,
+    what: 'The work was interrupted; everything finished is kept.',
+    mend: 'Go on with `cupel resume`.',
+  },
+});

@@ -1,0 +1,210 @@
+import { existsSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import type { Estimate, Layer, Verdict, VerdictKind } from '../contracts/index.ts';
+import { digestOf, readText, sha256, writeFileAtomic } from '../kit/index.ts';
+import type { Step } from '../plugins/config.ts';
+import { openJournal } from '../store/index.ts';
+import { jobErrors } from './errors.ts';
+import { comparePairs, evaluateCheckpoint } from './evaluate.ts';
+import { gateCandidate, readVerdict } from './gate.ts';
+import { minePairs } from './mine.ts';
+import { checkpointDigest, findCheckpoint, type Project } from './project.ts';
+import { adoptBaseline, promoteCandidate } from './promote.ts';
+import { collectMetrics, writeReports } from './report.ts';
+import { corruptDataset, trainCheckpoint } from './train.ts';
+import { verifyCurrent } from './verify.ts';
+
+export interface PipelineStepResult {
+  readonly name: string;
+  readonly checkpoint: string | null;
+  readonly verdict: VerdictKind | null;
+  /** Wall-clock seconds of this step when it was done. */
+  readonly seconds: number;
+  /** The step's share of the budget. */
+  readonly budgetSeconds: number | null;
+  /** Done by an earlier attempt and kept. */
+  readonly skipped: boolean;
+}
+
+export interface PipelineResult {
+  readonly seconds: number;
+  readonly steps: readonly PipelineStepResult[];
+  readonly checkpoints: readonly {
+    readonly id: string;
+    readonly role: string;
+    readonly layers: readonly Layer[];
+    readonly metrics: Readonly<Record<string, Estimate>>;
+  }[];
+  /** Rows of the summary table, in the order of the suites. */
+  readonly table: readonly { readonly metric: string; readonly title: string; readonly rate: boolean }[];
+  readonly verdicts: readonly { readonly candidate: string; readonly kind: VerdictKind; readonly headline: string }[];
+  readonly scorecards: readonly string[];
+  readonly verified: boolean;
+}
+
+/** What a step leaves in the journal; all but `seconds` is a pure function of the step's input. */
+interface StepRecord {
+  readonly checkpoint: string | null;
+  readonly verdict: VerdictKind | null;
+  readonly result: unknown;
+  readonly seconds: number;
+}
+
+/** `<store>/pipeline.json`: which config an interrupted pipeline belongs to. */
+export interface PipelineState {
+  readonly version: 1;
+  readonly config: string;
+  readonly split: string;
+  readonly threads: number;
+  readonly complete: boolean;
+}
+
+/**
+ * Runs the steps of the config in order. Finished steps are kept in a journal with a digest of all that came before:
+ * after an interruption, or a change of the config, only what is missing or changed is done.
+ * @throws CUPEL_CONFIG_NO_PIPELINE, CUPEL_DEMO_EXPECTATION, and what the jobs throw; finished steps stay finished
+ */
+export async function runPipeline(project: Project, options: { readonly fresh: boolean }): Promise<PipelineResult> {
+  const { config } = project;
+  if (config.pipeline.length === 0) throw jobErrors.CUPEL_CONFIG_NO_PIPELINE({ message: 'there are no steps', where: config.file });
+  if (options.fresh) await clear(project);
+  await writeState(project, false);
+  const journal = await openJournal(project.at('journal.jsonl'));
+  const steps: PipelineStepResult[] = [];
+  let chain = digestOf({ seed: config.seed, split: config.split, policy: config.policy === null ? null : sha256(await readText(config.policy)) });
+  try {
+    for (const [index, step] of config.pipeline.entries()) {
+      if (project.signal.aborted) throw jobErrors.CUPEL_PIPELINE_INTERRUPTED({ message: `stopped before step "${step.name}" (${index} of ${config.pipeline.length} done)`, where: config.file });
+      chain = digestOf([chain, work(step)]);
+      const { result: record, skipped } = await journal.perform<StepRecord>(step.name, chain, () => timed(project, step), { holds: (known) => stillThere(project, step, known) });
+      const { seconds, ...outcome } = record;
+      chain = digestOf([chain, outcome]);
+      steps.push({
+        name: step.name,
+        checkpoint: record.checkpoint,
+        verdict: record.verdict,
+        seconds,
+        budgetSeconds: config.budgetSeconds === null || step.share === 0 ? null : config.budgetSeconds * step.share,
+        skipped,
+      });
+      const time = skipped ? 'kept' : `${seconds.toFixed(1)} s`;
+      project.progress.note(`${String(index + 1).padStart(2)}/${config.pipeline.length}  ${step.name}${record.verdict === null ? '' : `: ${record.verdict}`}  (${time})`);
+    }
+  } finally {
+    await journal.close();
+  }
+  const result = await summarise(project, steps);
+  await writeState(project, true);
+  return result;
+}
+
+async function timed(project: Project, step: Step): Promise<StepRecord> {
+  const started = performance.now();
+  const outcome = await perform(project, step);
+  return { ...outcome, seconds: Math.round(performance.now() - started) / 1000 };
+}
+
+async function perform(project: Project, step: Step): Promise<Omit<StepRecord, 'seconds'>> {
+  if ('evaluate' in step) {
+    const metrics = await evaluateCheckpoint(project, step.evaluate);
+    return { checkpoint: step.evaluate.checkpoint, verdict: null, result: metrics.map(({ run, suite }) => ({ run, suite })) };
+  }
+  if ('train' in step) return { checkpoint: step.train.checkpoint, verdict: null, result: await trainCheckpoint(project, step.train) };
+  if ('corrupt' in step) return { checkpoint: null, verdict: null, result: await corruptDataset(project, step.corrupt) };
+  if ('mine' in step) return { checkpoint: step.mine.checkpoint, verdict: null, result: await minePairs(project, step.mine) };
+  if ('adopt' in step) {
+    const { checkpoint } = await adoptBaseline(project, step.adopt.checkpoint);
+    return { checkpoint: checkpoint.id, verdict: null, result: { digest: checkpoint.digest } };
+  }
+  if ('compare' in step) {
+    const result = await comparePairs(project, step.compare);
+    return { checkpoint: step.compare.candidate, verdict: null, result: result === null ? null : { run: result.run.identity.id } };
+  }
+  if ('gate' in step) {
+    const verdict = await gateCandidate(project, step.gate.candidate);
+    const { expect } = step.gate;
+    if (expect !== undefined && verdict.kind !== expect) {
+      throw jobErrors.CUPEL_DEMO_EXPECTATION({ message: `step "${step.name}" expects ${expect} and got ${verdict.kind}: ${verdict.headline}`, where: project.config.file });
+    }
+    return { checkpoint: step.gate.candidate, verdict: verdict.kind, result: { digest: digestOf(verdict) } };
+  }
+  if ('promote' in step) {
+    const verdict = await readVerdict(project, step.promote.candidate);
+    if (verdict.kind !== 'PROMOTE') return { checkpoint: step.promote.candidate, verdict: null, result: { promoted: false } };
+    const entry = await promoteCandidate(project, step.promote.candidate);
+    return { checkpoint: step.promote.candidate, verdict: null, result: { promoted: true, digest: entry.checkpoint.digest } };
+  }
+  if ('report' in step) {
+    const paths = await writeReports(project, step.report.checkpoints);
+    return { checkpoint: null, verdict: null, result: { reports: paths.length } };
+  }
+  const { ok } = await verifyCurrent(project);
+  if (!ok) throw jobErrors.CUPEL_VERIFY_FAILED({ message: 'the evidence of the current checkpoint does not hold', where: project.config.store });
+  return { checkpoint: null, verdict: null, result: { verified: ok } };
+}
+
+async function summarise(project: Project, steps: readonly PipelineStepResult[]): Promise<PipelineResult> {
+  const named = project.config.pipeline.flatMap((step) => ('report' in step ? step.report.checkpoints : []));
+  const ids = named.length > 0 ? named : [...new Set(steps.flatMap(({ checkpoint }) => checkpoint ?? []))];
+  const { checkpoints, table } = await collectMetrics(project, [...new Set(ids)]);
+  const verdicts: Verdict[] = [];
+  for (const step of project.config.pipeline) if ('gate' in step) verdicts.push(await readVerdict(project, step.gate.candidate));
+  const verifies = project.config.pipeline.some((step) => 'verify' in step);
+  return {
+    seconds: steps.reduce((sum, { seconds, skipped }) => sum + (skipped ? 0 : seconds), 0),
+    steps,
+    checkpoints,
+    table,
+    verdicts: verdicts.map(({ candidate, kind, headline }) => ({ candidate: candidate.checkpoint, kind, headline })),
+    scorecards: await findScorecards(project, ids),
+    verified: verifies && (await verifyCurrent(project)).ok,
+  };
+}
+
+/** Whether what a finished step left is still there: a checkpoint or dataset that was removed or changed is made again. */
+async function stillThere(project: Project, step: Step, record: StepRecord): Promise<boolean> {
+  if ('train' in step) {
+    const { digest } = record.result as { digest: string };
+    return existsSync(project.at('candidates', `${step.train.checkpoint}.json`)) && (await checkpointDigest(await findCheckpoint(project, step.train.checkpoint))) === digest;
+  }
+  if ('mine' in step) return existsSync(project.at('datasets', `${step.mine.dataset}.jsonl`));
+  if ('corrupt' in step) return existsSync(project.at('datasets', `${step.corrupt.dataset}.jsonl`));
+  if ('gate' in step) return existsSync(project.at('verdicts', `${step.gate.candidate}.json`));
+  return !('report' in step) && !('verify' in step);
+}
+
+/** The HTML pages below the reports of these checkpoints. */
+async function findScorecards(project: Project, ids: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const id of ids) {
+    const names = await readdir(project.at('reports', id)).catch(() => []);
+    found.push(...names.filter((name) => name.endsWith('.html')).sort().map((name) => project.at('reports', id, name)));
+  }
+  return found;
+}
+
+/** The step without what changes no result. */
+function work(step: Step): unknown {
+  const { share: _, ...rest } = step;
+  return rest;
+}
+
+const pipelineFolders = ['runs', 'candidates', 'datasets', 'verdicts', 'reports', 'channels', 'objects', 'evidence', 'journal.jsonl', 'pipeline.json'];
+
+/** Removes what an earlier pipeline left, and nothing else. Keys stay. */
+async function clear(project: Project): Promise<void> {
+  if (!existsSync(project.at('pipeline.json'))) return;
+  for (const name of pipelineFolders) await rm(project.at(name), { recursive: true, force: true });
+}
+
+function writeState(project: Project, complete: boolean): Promise<void> {
+  const { file, split, threads } = project.config;
+  const state: PipelineState = { version: 1, config: file, split, threads, complete };
+  return writeFileAtomic(project.at('pipeline.json'), `${JSON.stringify(state, null, 2)}\n`);
+}
+
+/** State of the pipeline of a store; null where none was started. */
+export async function readState(store: string): Promise<PipelineState | null> {
+  const text = await readFile(`${store}/pipeline.json`, 'utf8').catch(() => null);
+  return text === null ? null : (JSON.parse(text) as PipelineState);
+}

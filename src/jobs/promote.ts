@@ -1,0 +1,114 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { PromotionEntry, TrainingRecord } from '../contracts/index.ts';
+import { digestOf, isCupelError } from '../kit/index.ts';
+import { estimate } from '../gate/index.ts';
+import { ensureKey, writePromotion } from '../provenance/index.ts';
+import { runText } from '../store/index.ts';
+import { jobErrors } from './errors.ts';
+import { collectRuns, policyOf, readVerdict } from './gate.ts';
+import { checkpointDigest, type CheckpointInfo, findCheckpoint, type Project } from './project.ts';
+import { writeReports } from './report.ts';
+import { readRows } from './train.ts';
+
+/**
+ * Makes a candidate current: copies its folder into the store, writes and signs the evidence, appends to the channel's
+ * history. Repeating it changes nothing.
+ * @throws CUPEL_PROMOTE_NOT_ALLOWED, CUPEL_PROMOTE_STALE, and what the rooms throw
+ */
+export async function promoteCandidate(project: Project, candidate: string): Promise<PromotionEntry> {
+  const { channel } = project.config;
+  const info = await findCheckpoint(project, candidate);
+  const digest = await checkpointDigest(info);
+  const verdict = await readVerdict(project, candidate);
+  const verdictDigest = digestOf(verdict);
+  const current = await project.checkpoints.current(channel);
+  if (current?.verdictDigest === verdictDigest && current.checkpoint.digest === digest) return current;
+  if (verdict.kind !== 'PROMOTE') {
+    throw jobErrors.CUPEL_PROMOTE_NOT_ALLOWED({ message: `the verdict on "${candidate}" is ${verdict.kind}: ${verdict.headline}`, where: project.at('verdicts', `${candidate}.json`) });
+  }
+  const stale =
+    verdict.candidate.digest !== digest
+      ? `the verdict is on ${verdict.candidate.digest}, the folder holds ${digest}`
+      : (verdict.baseline?.digest ?? null) !== (current?.checkpoint.digest ?? null)
+        ? `the verdict compares with ${verdict.baseline?.checkpoint ?? 'nothing'}, current is ${current?.checkpoint.id ?? 'nothing'}`
+        : null;
+  if (stale !== null) throw jobErrors.CUPEL_PROMOTE_STALE({ message: stale, where: project.at('verdicts', `${candidate}.json`) });
+
+  const { path } = await project.checkpoints.add(info.path);
+  const record = await trainingRecord(info.path);
+  if (record !== null && info.training !== null) await checkData(project, info.training, record);
+  const [scorecard] = (await writeReports(project, [candidate])).filter((file) => file.endsWith('.html'));
+  const runs = await Promise.all([...verdict.candidate.runs, ...(verdict.baseline?.runs ?? [])].map((id) => project.runs.read(id)));
+  const own = await collectRuns(project, candidate, digest);
+  const name = `${channel}-${hex(digest)}-${hex(verdictDigest)}`;
+  await writePromotion({
+    directory: project.at('evidence', name),
+    checkpoint: { id: info.id, digest, path },
+    base: record === null ? null : { id: info.training?.base ?? 'base', digest: record.parent },
+    datasets: record === null ? [] : [{ name: [...(info.training?.data ?? []), ...(info.training?.replay ?? [])].join(' + ') || 'training data', digest: record.dataDigest }],
+    runs: runs.map((run) => ({ id: run.identity.id, text: runText(run) })),
+    policy: await policyOf(project),
+    verdict,
+    estimates: Object.fromEntries(own.runs.flatMap(({ run, suite }) => suite.metrics.map((metric) => [`${suite.id}/${metric.name}`, estimate(metric, run.rows)]))),
+    scorecard: scorecard === undefined ? null : await readFile(scorecard, 'utf8'),
+    key: await ensureKey(project.at('keys')),
+  });
+  return project.checkpoints.promote(channel, {
+    action: 'promote',
+    checkpoint: { id: info.id, digest, path },
+    verdictDigest,
+    evidence: `evidence/${name}`,
+  });
+}
+
+/** Makes a checkpoint the first of its channel, without a verdict: there is nothing to compare it with. */
+export async function adoptBaseline(project: Project, id: string): Promise<PromotionEntry> {
+  const info = await findCheckpoint(project, id);
+  const current = await project.checkpoints.current(project.config.channel);
+  const digest = await checkpointDigest(info);
+  if (current !== null) {
+    if (current.checkpoint.digest === digest) return current;
+    throw jobErrors.CUPEL_PROMOTE_NOT_ALLOWED({
+      message: `channel "${project.config.channel}" already has ${current.checkpoint.id}; "${id}" would need a verdict`,
+      remedy: `Run: cupel gate ${id}`,
+    });
+  }
+  const { path } = await project.checkpoints.add(info.path);
+  return project.checkpoints.promote(project.config.channel, { action: 'promote', checkpoint: { id: info.id, digest, path }, verdictDigest: null, evidence: null });
+}
+
+/** Makes the previous checkpoint current again. @throws CUPEL_NOTHING_PROMOTED */
+export async function rollBack(project: Project): Promise<PromotionEntry> {
+  const { channel } = project.config;
+  if ((await project.checkpoints.history(channel)).length < 2) {
+    throw jobErrors.CUPEL_NOTHING_PROMOTED({ message: `channel "${channel}" has no earlier checkpoint to go back to`, where: project.config.store });
+  }
+  return project.checkpoints.rollback(channel);
+}
+
+/** Holds the record's data digest against the data as it now lies there. @throws CUPEL_PROMOTE_STALE */
+async function checkData(project: Project, training: NonNullable<CheckpointInfo['training']>, record: TrainingRecord): Promise<void> {
+  const [data, replay] = await Promise.all([readRows(project, training.data), readRows(project, training.replay)]);
+  const digest = digestOf({ data, replay });
+  if (digest === record.dataDigest) return;
+  throw jobErrors.CUPEL_PROMOTE_STALE({
+    message: `training data ${[...training.data, ...training.replay].join(', ')} now has the digest ${digest}, the checkpoint was trained on ${record.dataDigest}`,
+    where: project.config.file,
+    remedy: 'Restore the data, or train again.',
+  });
+}
+
+function hex(digest: string): string {
+  return digest.replace('sha256:', '').slice(0, 12);
+}
+
+/** `cupel_run.json` of a checkpoint that was trained here. */
+async function trainingRecord(folder: string): Promise<TrainingRecord | null> {
+  try {
+    return JSON.parse(await readFile(join(folder, 'cupel_run.json'), 'utf8')) as TrainingRecord;
+  } catch (error) {
+    if (isCupelError(error) || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return null;
+  }
+}

@@ -1,0 +1,30 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { kitErrors } from './kit-errors.ts';
+
+/** Reads a UTF-8 file. @throws CUPEL_FILE_MISSING, CUPEL_FILE_UNREADABLE */
+export async function readText(path: string, namedBy?: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    const where = namedBy ?? path;
+    if (code === 'ENOENT') throw kitErrors.CUPEL_FILE_MISSING({ message: `${path} does not exist`, where, cause });
+    throw kitErrors.CUPEL_FILE_UNREADABLE({ message: `${path} could not be read (${code ?? 'unknown'})`, where, cause });
+  }
+}
+
+/** Writes a file so that after a crash either the old or the new content is there, never a part. */
+export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  const handle = await open(temporary, 'w');
+  try {
+    await handle.writeFile(content);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(temporary, path);
+}

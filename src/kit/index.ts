@@ -1,0 +1,14 @@
+export * from './canonical-json.ts';
+export * from './define.ts';
+export * from './errors.ts';
+export * from './files.ts';
+export * from './hash.ts';
+export * from './json-style.ts';
+export * from './jsonl.ts';
+export { kitErrors } from './kit-errors.ts';
+export * from './paths.ts';
+export * from './random.ts';
+export * from './safetensors.ts';
+export * from './run-identity.ts';
+export * from './schema.ts';
+export * from './words.ts';

@@ -1,0 +1,59 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { JudgePair, JudgeVerdict, Model } from '../../src/contracts/index.ts';
+import { packageRoot } from '../../src/kit/index.ts';
+import { openRegistry } from '../../src/plugins/registry.ts';
+
+const registry = await openRegistry();
+const judges = await Promise.all(
+  (await registry.ids('judge')).map(async (id) => [id, await registry.load('judge', id)] as const),
+);
+const prompt = 'Sum up: the parcel with the lamp is late.';
+const pairs: readonly JudgePair[] = [
+  { id: 'a', prompt, first: 'parcel is late: lamp', second: 'the lamp is blue' },
+  { id: 'b', prompt, first: 'x', second: 'a much longer answer than the other one' },
+  { id: 'same', prompt, first: 'late', second: 'late' },
+  { id: 'empty', prompt, first: '', second: 'late' },
+  { id: 'blank', prompt, first: 'late', second: ' \n' },
+];
+
+let model: Model;
+beforeAll(async () => {
+  const engine = await registry.load('engine', 'native');
+  model = await engine.open({ id: 'tiny', path: join(packageRoot(), 'fixtures/reference/e2e') }, { threads: 1 });
+});
+afterAll(() => model.close());
+
+it('there are judges to test', () => expect(judges.length).toBeGreaterThan(0));
+
+describe.each(judges)('judge %s', (_, judge) => {
+  it('says what it is', () => {
+    expect(judge.kind).toBe('judge');
+    expect(judge.summary).toMatch(/^[A-Z].{10,}/);
+    expect(judge.version).toMatch(/^\d+\.\d+\.\d+$/);
+  });
+
+  it('gives one verdict a pair, in order, as a degree or as missing', async () => {
+    const verdicts = await judge.judge(pairs, { model });
+    expect(verdicts.map(({ id }) => id)).toEqual(pairs.map(({ id }) => id));
+    for (const { preferSecond } of verdicts)
+      expect(preferSecond === null || (preferSecond >= 0 && preferSecond <= 1)).toBe(true);
+    expect(verdicts.filter(({ preferSecond }) => preferSecond !== null).length).toBeGreaterThan(0);
+  });
+
+  it('never lets an empty answer win or lose: it is missing, with a reason', async () => {
+    const verdicts = new Map((await judge.judge(pairs, { model })).map((verdict) => [verdict.id, verdict]));
+    for (const id of ['empty', 'blank'])
+      expect(verdicts.get(id)).toMatchObject({ preferSecond: null, explanation: expect.stringMatching(/./) as string });
+  });
+
+  it('gives the same verdict whatever stands beside the pair, and in every run', async () => {
+    const together = await judge.judge(pairs, { model });
+    expect(await judge.judge([...pairs].reverse(), { model })).toEqual([...together].reverse());
+    const alone: JudgeVerdict[] = [];
+    for (const pair of pairs) alone.push(...(await judge.judge([pair], { model })));
+    expect(alone).toEqual(together);
+  });
+
+  it('takes no pairs and gives no verdicts', async () => expect(await judge.judge([], { model })).toEqual([]));
+});
