@@ -2,7 +2,14 @@ import type { ReportInput } from '../src/contracts/index.ts';
 import { defineReport } from '../src/kit/index.ts';
 import { reportFileName } from './lib/file-name.ts';
 import {
-  differenceUnit, formatCount, formatEstimateInterval, formatP, formatSigned, formatSignedInterval, formatValue, NO_VALUE,
+  differenceUnit,
+  formatCount,
+  formatEstimateInterval,
+  formatP,
+  formatSigned,
+  formatSignedInterval,
+  formatValue,
+  NO_VALUE,
 } from './lib/format.ts';
 import { naiveGateSentences, othersAhead, ruleTally } from './lib/gate-sentences.ts';
 import { markdownHead, markdownRow, markdownText as text } from './lib/markdown-text.ts';
@@ -14,7 +21,13 @@ import { CHANGE_WORDS, outcomeWord, ROLE_SHORT, verdictWords } from './lib/words
 export const MARKDOWN_LIMIT = 64_000;
 const MOST_CASES = 10;
 
-const ALERTS = { promote: 'TIP', reject: 'CAUTION', inconclusive: 'WARNING', invalid: 'CAUTION', none: 'NOTE' } as const;
+const ALERTS = {
+  promote: 'TIP',
+  reject: 'CAUTION',
+  inconclusive: 'WARNING',
+  invalid: 'CAUTION',
+  none: 'NOTE',
+} as const;
 
 /** The verdict with its reasons, for step summaries and comments: at most `MARKDOWN_LIMIT` bytes, whole sections only. */
 export function renderMarkdown(input: ReportInput): string {
@@ -40,7 +53,9 @@ function head(input: ReportInput): string[] {
     '',
     `> [!${ALERTS[words.tone]}]`,
     `> ${text(verdict?.headline ?? words.meaning, 1000)}`,
-    ...(verdict?.casesNeeded == null ? [] : [`> About ${formatCount(verdict.casesNeeded)} cases would settle it at 80 % power.`]),
+    ...(verdict?.casesNeeded == null
+      ? []
+      : [`> About ${formatCount(verdict.casesNeeded)} cases would settle it at 80 % power.`]),
     '',
     [
       `${text(input.project, 120)}, ${text(input.date, 40)}`,
@@ -59,7 +74,10 @@ function rules(input: ReportInput): string[] {
   return [
     '### Why',
     '',
-    ...markdownHead(['Outcome', 'Rule', 'Role', 'Baseline → this', 'Difference (+ is better)', 'p', 'Holm p', 'Cases / clusters'], 3),
+    ...markdownHead(
+      ['Outcome', 'Rule', 'Role', 'Baseline → this', 'Difference (+ is better)', 'p', 'Holm p', 'Cases / clusters'],
+      3,
+    ),
     ...shown.map((rule) => {
       const metric = index.get(rule.metric);
       const kind = metric?.kind ?? 'mean';
@@ -77,18 +95,28 @@ function rules(input: ReportInput): string[] {
         `${formatCount(rule.n)} / ${formatCount(rule.clusters)}`,
       ]);
     }),
-    ...(verdict.rules.length > shown.length ? ['', `${verdict.rules.length - shown.length} more rules are in the scorecard.`] : []),
+    ...(verdict.rules.length > shown.length
+      ? ['', `${verdict.rules.length - shown.length} more rules are in the scorecard.`]
+      : []),
   ];
 }
 
 function naiveGates(input: ReportInput): string[] {
   const sentences = naiveGateSentences(input);
-  return sentences.length === 0 ? [] : ['### Simpler gates', '', ...sentences.slice(0, 10).map((sentence) => `- ${text(sentence)}`)];
+  return sentences.length === 0
+    ? []
+    : ['### Simpler gates', '', ...sentences.slice(0, 10).map((sentence) => `- ${text(sentence)}`)];
 }
 
 function leads(input: ReportInput): string[] {
   const { leads: found } = othersAhead(input);
-  return found.length === 0 ? [] : ['### Where another checkpoint has the better value', '', ...found.slice(0, 5).map((sentence) => `- ${text(sentence)}`)];
+  return found.length === 0
+    ? []
+    : [
+        '### Where another checkpoint has the better value',
+        '',
+        ...found.slice(0, 5).map((sentence) => `- ${text(sentence)}`),
+      ];
 }
 
 function suites(input: ReportInput): string[] {
@@ -101,7 +129,8 @@ function suites(input: ReportInput): string[] {
         .map(({ name, title, kind, direction, estimate, baseline }) =>
           markdownRow([
             suite.layer,
-            text(index.get(`${suite.id}/${name}`)?.label ?? title) + (direction === 'lower' ? ' (lower is better)' : ''),
+            text(index.get(`${suite.id}/${name}`)?.label ?? title) +
+              (direction === 'lower' ? ' (lower is better)' : ''),
             formatValue(estimate.value, kind),
             formatEstimateInterval(estimate, kind),
             formatValue(baseline?.value, kind),
@@ -117,7 +146,9 @@ function suites(input: ReportInput): string[] {
     '',
     ...markdownHead(['Layer', 'Metric', 'Value', '95 % interval', 'Baseline', 'n / clusters', 'Errors', 'Unscored'], 2),
     ...rows.slice(0, 80),
-    ...(input.lengthControl === null || input.lengthControl.calibrated ? [] : ['', 'Layer C was judged without calibration: it informs and never gates.']),
+    ...(input.lengthControl === null || input.lengthControl.calibrated
+      ? []
+      : ['', 'Layer C was judged without calibration: it informs and never gates.']),
   ];
 }
 
@@ -125,7 +156,10 @@ function cases(input: ReportInput): string[] {
   const regressed = input.cases.filter((entry) => entry.change === 'regressed');
   if (input.cases.length === 0) return [];
   const counts = (['regressed', 'failing', 'improved'] as const)
-    .map((change) => `${CHANGE_WORDS[change].toLowerCase()}: ${formatCount(input.cases.filter((entry) => entry.change === change).length)}`)
+    .map(
+      (change) =>
+        `${CHANGE_WORDS[change].toLowerCase()}: ${formatCount(input.cases.filter((entry) => entry.change === change).length)}`,
+    )
     .join(', ');
   return [
     '### Cases',
@@ -133,23 +167,40 @@ function cases(input: ReportInput): string[] {
     `${counts}.`,
     ...(regressed.length === 0 ? [] : ['']),
     ...selectCases(regressed, MOST_CASES).map(
-      (entry) => `- ${text(entry.case, 120)} (${text(entry.suite, 60)}): ${entry.failed.slice(0, 3).map((failure) => text(failure.explanation, 160)).join('; ')}`,
+      (entry) =>
+        `- ${text(entry.case, 120)} (${text(entry.suite, 60)}): ${entry.failed
+          .slice(0, 3)
+          .map((failure) => text(failure.explanation, 160))
+          .join('; ')}`,
     ),
-    ...(regressed.length > MOST_CASES ? [`- and ${regressed.length - MOST_CASES} more regressions in the scorecard`] : []),
+    ...(regressed.length > MOST_CASES
+      ? [`- and ${regressed.length - MOST_CASES} more regressions in the scorecard`]
+      : []),
   ];
 }
 
 function notes(input: ReportInput): string[] {
-  return input.notes.length === 0 ? [] : ['### Notes', '', ...input.notes.slice(0, 20).map((note) => `- ${text(note, 1000)}`)];
+  return input.notes.length === 0
+    ? []
+    : ['### Notes', '', ...input.notes.slice(0, 20).map((note) => `- ${text(note, 1000)}`)];
 }
 
 function provenance(input: ReportInput): string[] {
   const rows = [{ name: 'This checkpoint', digest: input.checkpoint.digest }, ...input.provenance];
-  return ['<details><summary>Provenance</summary>', '', ...markdownHead(['What', 'Digest'], 2), ...rows.slice(0, 60).map((row) => markdownRow([text(row.name), text(row.digest)])), '', '</details>'];
+  return [
+    '<details><summary>Provenance</summary>',
+    '',
+    ...markdownHead(['What', 'Digest'], 2),
+    ...rows.slice(0, 60).map((row) => markdownRow([text(row.name), text(row.digest)])),
+    '',
+    '</details>',
+  ];
 }
 
 export default defineReport({
   summary: 'short Markdown summary for step summaries and pull-request comments',
   version: '1.0.0',
-  render: async (input) => [{ path: reportFileName('summary', input.checkpoint.id, 'md'), content: renderMarkdown(input) }],
+  render: async (input) => [
+    { path: reportFileName('summary', input.checkpoint.id, 'md'), content: renderMarkdown(input) },
+  ],
 });

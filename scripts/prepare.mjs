@@ -27,6 +27,7 @@ function copyData(folder) {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     const from = join(folder, entry.name);
     if (entry.isDirectory()) copyData(from);
-    else if (!isSource.has(extname(entry.name))) cpSync(from, join(root, 'dist', relative(root, from).split(sep).join(sep)));
+    else if (!isSource.has(extname(entry.name)))
+      cpSync(from, join(root, 'dist', relative(root, from).split(sep).join(sep)));
   }
 }

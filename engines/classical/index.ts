@@ -49,9 +49,18 @@ function modelOf(answer: (text: string) => string, digest: string): Model {
     async score() {
       throw classicalErrors.CUPEL_CLASSICAL_CANNOT({ message: 'a classical baseline has no log-likelihoods' });
     },
-    tokenize: (text) => [...Buffer.from(text)],
-    detokenize: (ids) => Buffer.from(ids.filter((id) => id < 256)).toString(),
-    render: (messages) => messages.map(({ role, content }) => `${role}: ${content}\n`).join(''),
+    tokenize: (text) => {
+      checkOpen();
+      return [...Buffer.from(text)];
+    },
+    detokenize: (ids) => {
+      checkOpen();
+      return Buffer.from(ids.filter((id) => id < 256)).toString();
+    },
+    render: (messages) => {
+      checkOpen();
+      return messages.map(({ role, content }) => `${role}: ${content}\n`).join('');
+    },
     async close() {
       closed = true;
     },
@@ -60,7 +69,13 @@ function modelOf(answer: (text: string) => string, digest: string): Model {
 
 function complete(request: GenerateRequest, answer: (text: string) => string): Completion {
   const usage = { promptTokens: 0, cachedTokens: 0, generatedTokens: 0 };
-  const { prompt } = request;
+  const { prompt, jsonSchema } = request;
+  if (jsonSchema !== undefined) {
+    const { code, message } = classicalErrors.CUPEL_CLASSICAL_CANNOT({
+      message: 'a classical baseline cannot be held to a JSON schema',
+    });
+    return { id: request.id, text: '', finish: 'error', error: { code, message }, usage };
+  }
   const text =
     'text' in prompt ? prompt.text : (prompt.messages.findLast(({ role }) => role === 'user')?.content ?? '');
   return { id: request.id, text: answer(text), finish: 'stop', usage };

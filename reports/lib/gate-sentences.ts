@@ -33,15 +33,21 @@ export function othersAhead(input: ReportInput): { readonly leads: readonly stri
     const sign = metric.direction === 'higher' ? 1 : -1;
     const others = input.comparison.flatMap((entry) => {
       const estimate = entry === own ? undefined : entry.metrics[path];
-      return estimate === undefined || estimate.value === null ? [] : [{ id: entry.id, estimate, value: estimate.value }];
+      return estimate === undefined || estimate.value === null
+        ? []
+        : [{ id: entry.id, estimate, value: estimate.value }];
     });
     if (others.length === 0) continue;
     compared++;
     const best = others.reduce((a, b) => ((b.value - a.value) * sign > 0 ? b : a));
-    if (formatValue(best.value, metric.kind) === formatValue(mine, metric.kind) || (best.value - mine) * sign <= 0) continue;
+    if (formatValue(best.value, metric.kind) === formatValue(mine, metric.kind) || (best.value - mine) * sign <= 0)
+      continue;
     const [ownLow, ownHigh] = [own.metrics[path]?.low ?? null, own.metrics[path]?.high ?? null];
     const apart =
-      ownLow !== null && ownHigh !== null && best.estimate.low !== null && best.estimate.high !== null &&
+      ownLow !== null &&
+      ownHigh !== null &&
+      best.estimate.low !== null &&
+      best.estimate.high !== null &&
       (best.estimate.low > ownHigh || best.estimate.high < ownLow);
     found.push({
       gap: metric.kind === 'rate' ? (best.value - mine) * sign : 0,
@@ -58,7 +64,11 @@ export function ruleTally(input: ReportInput): string | null {
   if (rules.length === 0) return null;
   const passed = rules.filter((rule) => rule.outcome === 'pass').length;
   const parts = [`${passed} of ${plural(rules.length, 'rule')} passed`];
-  for (const [outcome, word] of [['fail', 'failed'], ['unclear', 'not shown'], ['invalid', 'not valid']] as const) {
+  for (const [outcome, word] of [
+    ['fail', 'failed'],
+    ['unclear', 'not shown'],
+    ['invalid', 'not valid'],
+  ] as const) {
     const count = rules.filter((rule) => rule.outcome === outcome).length;
     if (count > 0) parts.push(`${count} ${word}`);
   }

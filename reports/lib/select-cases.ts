@@ -2,7 +2,12 @@ import type { CaseReport } from '../../src/contracts/index.ts';
 import { CHANGE_ORDER } from './words.ts';
 
 /** Places that each kind of change is sure of when there are more cases than places, as a share. */
-const SHARES: Readonly<Record<CaseReport['change'], number>> = { regressed: 0.5, failing: 0.35, improved: 0.1, passing: 0.05 };
+const SHARES: Readonly<Record<CaseReport['change'], number>> = {
+  regressed: 0.5,
+  failing: 0.35,
+  improved: 0.1,
+  passing: 0.05,
+};
 
 /**
  * The cases to show, at most `limit`, regressions first. Within a kind of change the caller's order holds, but suites
@@ -10,7 +15,9 @@ const SHARES: Readonly<Record<CaseReport['change'], number>> = { regressed: 0.5,
  */
 export function selectCases(cases: readonly CaseReport[], limit: number): CaseReport[] {
   const groups = CHANGE_ORDER.map((change) => takeTurns(cases.filter((entry) => entry.change === change)));
-  const quota = groups.map((group, index) => Math.min(group.length, Math.floor(limit * SHARES[CHANGE_ORDER[index] as CaseReport['change']])));
+  const quota = groups.map((group, index) =>
+    Math.min(group.length, Math.floor(limit * SHARES[CHANGE_ORDER[index] as CaseReport['change']])),
+  );
   let free = limit - quota.reduce((sum, count) => sum + count, 0);
   groups.forEach((group, index) => {
     const extra = Math.min(free, group.length - (quota[index] as number));

@@ -2,7 +2,8 @@
  * Text of models, data sets and configs as a page may show it. Escaping is the template's work; this is about what
  * survives escaping: control characters, and bidirectional overrides that would make a text read as another one.
  */
-const INVISIBLE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
+const INVISIBLE =
+  /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
 
 const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
@@ -29,6 +30,8 @@ export function visibleDeep<T>(value: T): T {
   if (typeof value === 'string') return visibleText(value) as T & string;
   if (Array.isArray(value)) return value.map((item: unknown) => visibleDeep(item)) as T & unknown[];
   if (typeof value === 'object' && value !== null)
-    return Object.fromEntries(Object.entries(value).map(([name, member]) => [visibleText(name), visibleDeep(member)])) as T & object;
+    return Object.fromEntries(
+      Object.entries(value).map(([name, member]) => [visibleText(name), visibleDeep(member)]),
+    ) as T & object;
   return value;
 }

@@ -10,7 +10,11 @@ export interface VerdictWords {
 const VERDICTS: Readonly<Record<VerdictKind, VerdictWords>> = {
   PROMOTE: { tone: 'promote', word: 'PROMOTE', meaning: 'May be shipped under this policy.' },
   REJECT: { tone: 'reject', word: 'REJECT', meaning: 'Must not be shipped under this policy.' },
-  INCONCLUSIVE: { tone: 'inconclusive', word: 'INCONCLUSIVE', meaning: 'Not shown to be better, not shown to be worse. It is not shipped.' },
+  INCONCLUSIVE: {
+    tone: 'inconclusive',
+    word: 'INCONCLUSIVE',
+    meaning: 'Not shown to be better, not shown to be worse. It is not shipped.',
+  },
   INVALID: { tone: 'invalid', word: 'INVALID', meaning: 'The evidence does not allow a verdict. It is not shipped.' },
 };
 
@@ -33,15 +37,15 @@ export function outcomeWord(rule: RuleResult): string {
 }
 
 export const ROLE_WORDS: Readonly<Record<RuleResult['role'], string>> = {
-  primary: 'primary: must improve',
-  critical: 'critical: must not lose more than the margin',
-  watch: 'watch: blocks on shown harm',
-  validity: 'validity of the evidence',
+  primary: 'must improve',
+  critical: 'must be shown not to lose more than the margin',
+  watch: 'blocks only on harm that is shown',
+  validity: 'the evidence must be whole',
 };
 
 export const ROLE_SHORT: Readonly<Record<RuleResult['role'], string>> = {
   primary: 'Primary',
-  critical: 'Critical guard',
+  critical: 'Critical',
   watch: 'Watch list',
   validity: 'Validity',
 };

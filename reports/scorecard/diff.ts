@@ -12,7 +12,10 @@ export function wordDiff(before: string, after: string): DiffPart[] {
   const a = before.match(/\s+|[^\s\w]|\w+/g) ?? [];
   const b = after.match(/\s+|[^\s\w]|\w+/g) ?? [];
   if (a.length > MOST_WORDS || b.length > MOST_WORDS)
-    return [{ text: before, kind: 'removed' }, { text: after, kind: 'added' }];
+    return [
+      { text: before, kind: 'removed' },
+      { text: after, kind: 'added' },
+    ];
   const width = b.length + 1;
   const length = new Uint16Array((a.length + 1) * width);
   for (let i = a.length - 1; i >= 0; i--)
@@ -33,7 +36,10 @@ export function wordDiff(before: string, after: string): DiffPart[] {
       push(a[i] as string, 'same');
       i++;
       j++;
-    } else if (j >= b.length || (i < a.length && (length[(i + 1) * width + j] as number) >= (length[i * width + j + 1] as number)))
+    } else if (
+      j >= b.length ||
+      (i < a.length && (length[(i + 1) * width + j] as number) >= (length[i * width + j + 1] as number))
+    )
       push(a[i++] as string, 'removed');
     else push(b[j++] as string, 'added');
   }
@@ -59,7 +65,12 @@ export function fieldRows(expected: string, baseline: string | null, output: str
   const fields = [...new Set([...Object.keys(want), ...Object.keys(got), ...Object.keys(had ?? {})])].slice(0, 40);
   const read = (object: Readonly<Record<string, unknown>> | null, field: string): string | null =>
     object !== null && Object.hasOwn(object, field) ? show(object[field]) : null;
-  return fields.map((field) => ({ field, expected: read(want, field), baseline: read(had, field), output: read(got, field) }));
+  return fields.map((field) => ({
+    field,
+    expected: read(want, field),
+    baseline: read(had, field),
+    output: read(got, field),
+  }));
 }
 
 function show(value: unknown): string {
@@ -70,7 +81,9 @@ function flatObject(text: string): Readonly<Record<string, unknown>> | null {
   if (text.length > 20_000) return null;
   try {
     const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : null;
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : null;
   } catch {
     return null;
   }

@@ -50,10 +50,22 @@
       });
     });
     var free = places.filter(function (place) {
-      var inside = place.left >= area.left && place.left + width <= area.right && place.top >= area.top - 8 && place.top + 14 <= area.bottom;
-      return inside && !taken.some(function (other) {
-        return place.left < other.left + other.width && other.left < place.left + width && place.top < other.top + 14 && other.top < place.top + 14;
-      });
+      var inside =
+        place.left >= area.left &&
+        place.left + width <= area.right &&
+        place.top >= area.top - 8 &&
+        place.top + 14 <= area.bottom;
+      return (
+        inside &&
+        !taken.some(function (other) {
+          return (
+            place.left < other.left + other.width &&
+            other.left < place.left + width &&
+            place.top < other.top + 14 &&
+            other.top < place.top + 14
+          );
+        })
+      );
     });
     return free[0] || places[0];
   }
@@ -62,12 +74,15 @@
   function rangeOf(row) {
     var ends = [];
     row.cells.forEach(function (cell) {
-      if (cell) ends.push(cell.value, cell.low === null ? cell.value : cell.low, cell.high === null ? cell.value : cell.high);
+      if (cell)
+        ends.push(cell.value, cell.low === null ? cell.value : cell.low, cell.high === null ? cell.value : cell.high);
     });
     var low = Math.min.apply(null, ends);
     var high = Math.max.apply(null, ends);
     var room = (high - low) * 0.06 || 1;
-    return row.unit === '%' ? { min: Math.max(0, Math.floor(low - room)), max: Math.min(100, Math.ceil(high + room)) } : { min: low - room, max: high + room };
+    return row.unit === '%'
+      ? { min: Math.max(0, Math.floor(low - room)), max: Math.min(100, Math.ceil(high + room)) }
+      : { min: low - room, max: high + room };
   }
 
   /* Interval bars and names: the library has neither. */
@@ -106,12 +121,21 @@
   function axisOptions(row, colours) {
     var range = rangeOf(row);
     return {
-      title: { display: true, text: row.title + (row.unit ? ', ' + row.unit : '') + (row.lower ? ' (turned: lower is better)' : ''), color: colours.quiet },
+      title: {
+        display: true,
+        text: row.title + (row.unit ? ', ' + row.unit : '') + (row.lower ? ' (turned: lower is better)' : ''),
+        color: colours.quiet,
+      },
       reverse: row.lower,
       min: range.min,
       max: range.max,
       grid: { color: colours.line },
-      ticks: { color: colours.quiet, callback: function (value) { return Number(Number(value).toPrecision(3)); } },
+      ticks: {
+        color: colours.quiet,
+        callback: function (value) {
+          return Number(Number(value).toPrecision(3));
+        },
+      },
     };
   }
 
@@ -143,7 +167,10 @@
         backgroundColor: checkpoint.own ? colours.link : colours.quiet,
       });
     });
-    canvas.setAttribute('aria-label', y.title + ' against ' + x.title + ' for ' + sets.length + ' checkpoints; the table above has the figures');
+    canvas.setAttribute(
+      'aria-label',
+      y.title + ' against ' + x.title + ' for ' + sets.length + ' checkpoints; the table above has the figures',
+    );
     if (chart) chart.destroy();
     chart = new Chart(canvas, {
       type: 'scatter',
@@ -159,7 +186,13 @@
             callbacks: {
               label: function (item) {
                 var show = function (row, cell) {
-                  return row.title + ': ' + cell.value + (row.unit ? ' ' + row.unit : '') + (cell.low === null ? '' : ' (' + cell.low + ' to ' + cell.high + ')');
+                  return (
+                    row.title +
+                    ': ' +
+                    cell.value +
+                    (row.unit ? ' ' + row.unit : '') +
+                    (cell.low === null ? '' : ' (' + cell.low + ' to ' + cell.high + ')')
+                  );
                 };
                 return [item.dataset.label, show(x, item.dataset.x), show(y, item.dataset.y)];
               },

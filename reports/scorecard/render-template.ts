@@ -11,7 +11,9 @@ interface Runtime {
 }
 
 const runtime = (runtimeModule as unknown as { readonly default: Runtime }).default.create();
-const loaded = new Map(Object.entries(templates).map(([name, specification]) => [name, runtime.template(specification)]));
+const loaded = new Map(
+  Object.entries(templates).map(([name, specification]) => [name, runtime.template(specification)]),
+);
 for (const [name, template] of loaded) runtime.registerPartial(name, template);
 
 /** Renders a precompiled template; every template is also a partial of the others. `{{ }}` escapes. */

@@ -15,7 +15,10 @@ const families = ['src', 'engines', 'judges', 'trainers', 'suites', 'reports'];
 export async function collectErrorCodes(root: string): Promise<ErrorCode[]> {
   const codes: ErrorCode[] = [];
   for (const file of await errorFiles(root)) {
-    const module = (await import(pathToFileURL(file).href)) as Record<string, { definitions?: Record<string, ErrorDefinition> }>;
+    const module = (await import(pathToFileURL(file).href)) as Record<
+      string,
+      { definitions?: Record<string, ErrorDefinition> }
+    >;
     const room = relative(root, file).split(sep).slice(0, -1).join('/');
     for (const exported of Object.values(module)) {
       if (typeof exported !== 'object' || exported.definitions === undefined) continue;
@@ -28,7 +31,8 @@ export async function collectErrorCodes(root: string): Promise<ErrorCode[]> {
 /** The text of docs/errors.md. */
 export async function renderErrorsDoc(root: string): Promise<string> {
   const rows = (await collectErrorCodes(root)).map(
-    ({ code, exit, what, mend, room }) => `### ${code}\n\n${what}\n\n**Mend:** ${mend}\n\nExit code ${exit} · declared in \`${room}\`\n`,
+    ({ code, exit, what, mend, room }) =>
+      `### ${code}\n\n${what}\n\n**Mend:** ${mend}\n\nExit code ${exit} · declared in \`${room}\`\n`,
   );
   return `# Errors\n\nMade from the source by \`npm run docs:errors\`; a test holds both together.\nEvery message says what happened, where, and how to mend it. Codes never change their meaning.\n\n${rows.join('\n')}`;
 }

@@ -16,11 +16,18 @@ export const commands: readonly Command[] = [
     summary: 'the whole loop on the shipped tiny base: evaluate, train, gate, promote, block, report',
     usage: '[flags]',
     examples: ['cupel demo', 'cupel demo --json > demo.json', 'cupel demo --store /tmp/demo --split validation'],
-    flags: { store: projectFlags['store'] ?? { help: '' }, split: projectFlags['split'] ?? { help: '' }, threads: projectFlags['threads'] ?? { help: '' } },
+    flags: {
+      store: projectFlags['store'] ?? { help: '' },
+      split: projectFlags['split'] ?? { help: '' },
+      threads: projectFlags['threads'] ?? { help: '' },
+    },
     run: async (context) => {
       const { runDemo } = await import('../jobs/demo.ts');
       const store = context.arguments.text('store') ?? join('.cupel', 'demo');
-      const result = await runDemo({ ...options(context, join(packageRoot(), 'fixtures', 'demo', 'cupel.config.yaml')), store });
+      const result = await runDemo({
+        ...options(context, join(packageRoot(), 'fixtures', 'demo', 'cupel.config.yaml')),
+        store,
+      });
       context.print(context.json ? print.pipelineJson(result) : print.pipeline(result));
       return 0;
     },
@@ -58,7 +65,11 @@ export const commands: readonly Command[] = [
     summary: 'evaluate a checkpoint on suites',
     usage: '[suite...] --checkpoint <id|folder>',
     examples: ['cupel run tickets --checkpoint sft', 'cupel run ./my-suite --checkpoint ./my-checkpoint --json'],
-    flags: { ...projectFlags, checkpoint: { value: 'id', help: 'id in the config, or a checkpoint folder' }, limit: { short: 'n', value: 'n', help: 'only the first n cases' } },
+    flags: {
+      ...projectFlags,
+      checkpoint: { value: 'id', help: 'id in the config, or a checkpoint folder' },
+      limit: { short: 'n', value: 'n', help: 'only the first n cases' },
+    },
     run: async (context) => {
       const { evaluateCheckpoint } = await import('../jobs/evaluate.ts');
       const opened = await project(context);
@@ -76,7 +87,9 @@ export const commands: readonly Command[] = [
     name: 'train',
     summary: 'make a candidate checkpoint from a base and data',
     usage: '--checkpoint <new id> --trainer <id> --data <id|file> [--base <id>]',
-    examples: ['cupel train --checkpoint sft --trainer sft --base base --data tickets.jsonl --set epochs=8 --set learningRate=0.0005'],
+    examples: [
+      'cupel train --checkpoint sft --trainer sft --base base --data tickets.jsonl --set epochs=8 --set learningRate=0.0005',
+    ],
     flags: {
       ...projectFlags,
       checkpoint: { value: 'id', help: 'id of the new checkpoint' },
@@ -115,7 +128,17 @@ export const commands: readonly Command[] = [
     summary: 'turn failures on the validation split into preference pairs',
     usage: '<suite> --checkpoint <id> --dataset <new id>',
     examples: ['cupel mine tickets --checkpoint sft --dataset pairs --limit 400'],
-    flags: { ...projectFlags, checkpoint: { value: 'id', help: 'whose failures' }, dataset: { value: 'id', help: 'id of the new dataset' }, limit: { short: 'n', value: 'n', help: 'at most n pairs (default 400)' }, ignore: { value: 'field', help: 'a field whose difference alone is no failure; may be given more than once', multiple: true } },
+    flags: {
+      ...projectFlags,
+      checkpoint: { value: 'id', help: 'whose failures' },
+      dataset: { value: 'id', help: 'id of the new dataset' },
+      limit: { short: 'n', value: 'n', help: 'at most n pairs (default 400)' },
+      ignore: {
+        value: 'field',
+        help: 'a field whose difference alone is no failure; may be given more than once',
+        multiple: true,
+      },
+    },
     run: async (context) => {
       const { minePairs } = await import('../jobs/mine.ts');
       const result = await minePairs(await project(context), {
@@ -152,7 +175,11 @@ export const commands: readonly Command[] = [
     run: async (context) => {
       const { promoteCandidate } = await import('../jobs/promote.ts');
       const entry = await promoteCandidate(await project(context), onePositional(context.arguments, 'candidate'));
-      context.print(context.json ? JSON.stringify(entry) : `promoted ${entry.checkpoint.id} (${entry.checkpoint.digest})\nevidence ${entry.evidence ?? 'none'}`);
+      context.print(
+        context.json
+          ? JSON.stringify(entry)
+          : `promoted ${entry.checkpoint.id} (${entry.checkpoint.digest})\nevidence ${entry.evidence ?? 'none'}`,
+      );
       return 0;
     },
   },
@@ -165,7 +192,9 @@ export const commands: readonly Command[] = [
     run: async (context) => {
       const { adoptBaseline } = await import('../jobs/promote.ts');
       const entry = await adoptBaseline(await project(context), onePositional(context.arguments, 'checkpoint'));
-      context.print(context.json ? JSON.stringify(entry) : `current is ${entry.checkpoint.id} (${entry.checkpoint.digest})`);
+      context.print(
+        context.json ? JSON.stringify(entry) : `current is ${entry.checkpoint.id} (${entry.checkpoint.digest})`,
+      );
       return 0;
     },
   },
@@ -178,7 +207,9 @@ export const commands: readonly Command[] = [
     run: async (context) => {
       const { rollBack } = await import('../jobs/promote.ts');
       const entry = await rollBack(await project(context));
-      context.print(context.json ? JSON.stringify(entry) : `current is ${entry.checkpoint.id} (${entry.checkpoint.digest})`);
+      context.print(
+        context.json ? JSON.stringify(entry) : `current is ${entry.checkpoint.id} (${entry.checkpoint.digest})`,
+      );
       return 0;
     },
   },
@@ -200,25 +231,43 @@ export const commands: readonly Command[] = [
     summary: 'write the scorecard of checkpoints',
     usage: '<checkpoint...>',
     examples: ['cupel report sft', 'cupel report base sft --format scorecard --format markdown'],
-    flags: { ...projectFlags, format: { value: 'id', help: 'report plugin (default: those of the config, else all); may be given more than once', multiple: true } },
+    flags: {
+      ...projectFlags,
+      format: {
+        value: 'id',
+        help: 'report plugin (default: those of the config, else all); may be given more than once',
+        multiple: true,
+      },
+    },
     run: async (context) => {
       const { writeReports } = await import('../jobs/report.ts');
       const formats = context.arguments.texts('format');
       const opened = await project(context);
-      const paths = await writeReports(opened, context.arguments.positionals, formats.length === 0 ? opened.config.reports : formats);
+      const paths = await writeReports(
+        opened,
+        context.arguments.positionals,
+        formats.length === 0 ? opened.config.reports : formats,
+      );
       context.print(context.json ? JSON.stringify(paths) : paths.join('\n'));
       return 0;
     },
   },
   {
     name: 'verify',
-    summary: 'check the evidence of what is current: digests, chain, signature',
-    usage: '',
-    examples: ['cupel verify', 'cupel verify --store .cupel/demo -c fixtures/demo/cupel.config.yaml'],
+    summary: 'check the evidence of a promotion: digests, chain, signature',
+    usage: '[checkpoint]',
+    examples: [
+      'cupel verify',
+      'cupel verify sft',
+      'cupel verify --store .cupel/demo -c fixtures/demo/cupel.config.yaml',
+    ],
     flags: projectFlags,
     run: async (context) => {
-      const { verifyCurrent } = await import('../jobs/verify.ts');
-      const result = await verifyCurrent(await project(context));
+      const { verifyPromoted } = await import('../jobs/verify.ts');
+      const [id, ...more] = context.arguments.positionals;
+      if (more.length > 0)
+        throw cliErrors.CUPEL_CLI_USAGE({ message: `expected at most one checkpoint, got ${more.length + 1}` });
+      const result = await verifyPromoted(await project(context), id);
       context.print(context.json ? JSON.stringify(result) : print.checks(result));
       return result.ok ? 0 : 4;
     },
@@ -244,7 +293,8 @@ export const commands: readonly Command[] = [
     flags: {},
     run: async (context) => {
       const [verb, ...names] = context.arguments.positionals;
-      if (verb !== 'check' || names.length === 0) throw cliErrors.CUPEL_CLI_USAGE({ message: 'usage: cupel suite check <suite|folder...>' });
+      if (verb !== 'check' || names.length === 0)
+        throw cliErrors.CUPEL_CLI_USAGE({ message: 'usage: cupel suite check <suite|folder...>' });
       const { checkSuites } = await import('../jobs/suite-check.ts');
       const results = await checkSuites(names);
       context.print(context.json ? JSON.stringify(results) : print.suiteChecks(results));
@@ -303,7 +353,8 @@ function required(given: Arguments, flag: string): string {
 
 function onePositional(given: Arguments, what: string): string {
   const [value, ...more] = given.positionals;
-  if (value === undefined || more.length > 0) throw cliErrors.CUPEL_CLI_USAGE({ message: `expected one ${what}, got ${given.positionals.length}` });
+  if (value === undefined || more.length > 0)
+    throw cliErrors.CUPEL_CLI_USAGE({ message: `expected one ${what}, got ${given.positionals.length}` });
   return value;
 }
 

@@ -9,6 +9,7 @@ import { cliErrors } from './errors.ts';
 import { commonFlags } from './flags.ts';
 import { openProgress } from './progress.ts';
 
+const interruption = new AbortController();
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -16,6 +17,9 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     return await dispatch(argv);
   } catch (error) {
+    if (interruption.signal.aborted && !isCupelError(error)) {
+      return report(cliErrors.CUPEL_CLI_INTERRUPTED({ message: 'the command was interrupted', cause: error }), json);
+    }
     return report(error, json);
   }
 }
@@ -32,8 +36,13 @@ async function dispatch(argv: readonly string[]): Promise<number> {
   }
   const command = commands.find((candidate) => candidate.name === name);
   if (!command) {
-    const near = nearest(name, commands.map((candidate) => candidate.name));
-    throw cliErrors.CUPEL_CLI_USAGE({ message: `no command is named "${name}"${near === null ? '' : `; did you mean "${near}"?`}` });
+    const near = nearest(
+      name,
+      commands.map((candidate) => candidate.name),
+    );
+    throw cliErrors.CUPEL_CLI_USAGE({
+      message: `no command is named "${name}"${near === null ? '' : `; did you mean "${near}"?`}`,
+    });
   }
   const parsed = parseArguments(rest, { ...command.flags, ...commonFlags });
   if (parsed.has('help')) {
@@ -52,21 +61,25 @@ async function dispatch(argv: readonly string[]): Promise<number> {
 
 /** One Ctrl-C finishes what is in flight and saves, two leave. */
 function interruptSignal(): AbortSignal {
-  const controller = new AbortController();
-  for (const [name, code] of [['SIGINT', 130], ['SIGTERM', 143]] as const) {
+  for (const [name, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
     process.on(name, () => {
-      if (controller.signal.aborted) process.exit(code);
+      if (interruption.signal.aborted) process.exit(code);
       process.stderr.write('\nfinishing what is in flight; once more to leave at once\n');
-      controller.abort(code);
+      interruption.abort(code);
     });
   }
-  return controller.signal;
+  return interruption.signal;
 }
 
 function report(error: unknown, json: boolean): number {
   if (isCupelError(error)) {
     if (json) {
-      process.stdout.write(`${JSON.stringify({ error: { code: error.code, message: error.message, where: error.where ?? null, remedy: error.remedy } })}\n`);
+      process.stdout.write(
+        `${JSON.stringify({ error: { code: error.code, message: error.message, where: error.where ?? null, remedy: error.remedy } })}\n`,
+      );
     }
     process.stderr.write(`${formatError(error)}\n`);
     return error.exit;

@@ -16,17 +16,25 @@ export function pipeline(result: PipelineResult): string {
       step.checkpoint ?? '',
       step.verdict ?? '',
       step.skipped ? 'kept' : step.seconds.toFixed(1),
-      step.budgetSeconds === null ? '' : `${step.budgetSeconds.toFixed(0)}${!step.skipped && step.seconds > step.budgetSeconds ? ' over' : ''}`,
+      step.budgetSeconds === null
+        ? ''
+        : `${step.budgetSeconds.toFixed(0)}${!step.skipped && step.seconds > step.budgetSeconds ? ' over' : ''}`,
     ]),
     new Set([3, 4]),
   );
   const shown = result.table;
   const measured = table(
     ['metric', ...result.checkpoints.map(({ id }) => id)],
-    shown.map(({ metric, title, rate }) => [title, ...result.checkpoints.map(({ metrics: all }) => short(all[metric], rate))]),
+    shown.map(({ metric, title, rate }) => [
+      title,
+      ...result.checkpoints.map(({ metrics: all }) => short(all[metric], rate)),
+    ]),
     new Set(result.checkpoints.map((_, index) => index + 1)),
   );
-  const verdicts = result.verdicts.map(({ candidate, kind, headline }) => `  ${candidate}: ${headline.startsWith(kind) ? headline : `${kind}: ${headline}`}`);
+  const verdicts = result.verdicts.map(
+    ({ candidate, kind, headline }) =>
+      `  ${candidate}: ${headline.startsWith(kind) ? headline : `${kind}: ${headline}`}`,
+  );
   return [
     steps,
     '',
@@ -45,12 +53,19 @@ export function pipelineJson(result: PipelineResult): string {
   const { seconds, steps, checkpoints, scorecards, verified } = result;
   return JSON.stringify({
     seconds,
-    steps: steps.map((step) => ({ name: step.name, checkpoint: step.checkpoint, verdict: step.verdict, seconds: step.seconds })),
+    steps: steps.map((step) => ({
+      name: step.name,
+      checkpoint: step.checkpoint,
+      verdict: step.verdict,
+      seconds: step.seconds,
+    })),
     checkpoints: checkpoints.map(({ id, role, layers, metrics: all }) => ({
       id,
       role,
       layers,
-      metrics: Object.fromEntries(Object.entries(all).map(([name, { value, low, high, n, errors }]) => [name, { value, low, high, n, errors }])),
+      metrics: Object.fromEntries(
+        Object.entries(all).map(([name, { value, low, high, n, errors }]) => [name, { value, low, high, n, errors }]),
+      ),
     })),
     scorecards,
     verified,
@@ -65,7 +80,14 @@ export function metrics(runs: readonly CheckpointMetrics[]): string {
         `${suite} (${split}, ${cases} cases${errors === 0 ? '' : `, ${errors} without output`})`,
         table(
           ['metric', 'value', '95 % interval', 'n', 'clusters', 'unscored'],
-          Object.entries(all).map(([name, estimate]) => [name, short(estimate.estimate, estimate.rate), interval(estimate.estimate, estimate.rate), `${estimate.estimate.n}`, `${estimate.estimate.clusters}`, `${estimate.estimate.unscored}`]),
+          Object.entries(all).map(([name, estimate]) => [
+            name,
+            short(estimate.estimate, estimate.rate),
+            interval(estimate.estimate, estimate.rate),
+            `${estimate.estimate.n}`,
+            `${estimate.estimate.clusters}`,
+            `${estimate.estimate.unscored}`,
+          ]),
           new Set([1, 2, 3, 4, 5]),
         ),
       ].join('\n'),
@@ -75,7 +97,17 @@ export function metrics(runs: readonly CheckpointMetrics[]): string {
 
 /** A verdict: the sentence, then a row a rule. */
 export function verdict(value: Verdict): string {
-  const rows = value.rules.map((rule) => [rule.role, rule.metric, rule.outcome, number(rule.baseline), number(rule.candidate), number(rule.difference), rule.pValue === null ? '' : rule.pValue.toPrecision(2), `${rule.n}`, rule.test]);
+  const rows = value.rules.map((rule) => [
+    rule.role,
+    rule.metric,
+    rule.outcome,
+    number(rule.baseline),
+    number(rule.candidate),
+    number(rule.difference),
+    rule.pValue === null ? '' : rule.pValue.toPrecision(2),
+    `${rule.n}`,
+    rule.test,
+  ]);
   return `${value.headline}\n\n${table(['role', 'metric', 'outcome', 'baseline', 'candidate', 'difference', 'p', 'n', 'test'], rows, new Set([3, 4, 5, 6, 7]))}`;
 }
 
@@ -84,20 +116,40 @@ export function history(entries: readonly PromotionEntry[]): string {
   if (entries.length === 0) return 'nothing has been promoted yet';
   return table(
     ['#', 'action', 'checkpoint', 'digest', 'verdict'],
-    entries.map((entry) => [`${entry.sequence}`, entry.action, entry.checkpoint.id, entry.checkpoint.digest.slice(0, 19), entry.verdictDigest?.slice(0, 19) ?? 'adopted']),
+    entries.map((entry) => [
+      `${entry.sequence}`,
+      entry.action,
+      entry.checkpoint.id,
+      entry.checkpoint.digest.slice(0, 19),
+      entry.verdictDigest?.slice(0, 19) ?? 'adopted',
+    ]),
   );
 }
 
 /** Checks of the evidence, a line each. */
 export function checks(result: VerifyResult): string {
-  const lines = result.checks.map(({ name, ok, detail }) => `  ${ok ? 'ok    ' : 'FAILED'}  ${name}${detail === '' ? '' : `: ${detail}`}`);
+  const lines = result.checks.map(
+    ({ name, ok, detail }) => `  ${ok ? 'ok    ' : 'FAILED'}  ${name}${detail === '' ? '' : `: ${detail}`}`,
+  );
   return [...lines, '', result.ok ? 'the evidence holds' : 'the evidence does NOT hold'].join('\n');
 }
 
 /** Plugins and suites by family. */
 export function listing(found: Listing): string {
-  const plugins = Object.entries(found.plugins).map(([kind, entries]) => `${kind}s\n${table([], entries.map(({ id, summary }) => [`  ${id}`, summary]))}`);
-  return [...plugins, `suites\n${table([], found.suites.map(({ id, layer, title }) => [`  ${id}`, layer, title]))}`].join('\n\n');
+  const plugins = Object.entries(found.plugins).map(
+    ([kind, entries]) =>
+      `${kind}s\n${table(
+        [],
+        entries.map(({ id, summary }) => [`  ${id}`, summary]),
+      )}`,
+  );
+  return [
+    ...plugins,
+    `suites\n${table(
+      [],
+      found.suites.map(({ id, layer, title }) => [`  ${id}`, layer, title]),
+    )}`,
+  ].join('\n\n');
 }
 
 /** Problems of suites, a line each. */
@@ -125,17 +177,30 @@ function short(estimate: Estimate | undefined, rate: boolean): string {
 
 function interval(estimate: Estimate, rate: boolean): string {
   if (estimate.low === null || estimate.high === null) return '–';
-  return rate ? `${(100 * estimate.low).toFixed(1)} to ${(100 * estimate.high).toFixed(1)}` : `${estimate.low.toFixed(2)} to ${estimate.high.toFixed(2)}`;
+  return rate
+    ? `${(100 * estimate.low).toFixed(1)} to ${(100 * estimate.high).toFixed(1)}`
+    : `${estimate.low.toFixed(2)} to ${estimate.high.toFixed(2)}`;
 }
 
 function number(value: number | null): string {
   return value === null ? '' : value.toFixed(3);
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[], right: ReadonlySet<number> = new Set()): string {
+function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  right: ReadonlySet<number> = new Set(),
+): string {
   const all = head.length === 0 ? rows : [head, ...rows];
   const widths = (all[0] ?? []).map((_, column) => Math.max(...all.map((row) => (row[column] ?? '').length)));
   return all
-    .map((row) => row.map((cell, column) => (right.has(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0))).join('  ').trimEnd())
+    .map((row) =>
+      row
+        .map((cell, column) =>
+          right.has(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
+        )
+        .join('  ')
+        .trimEnd(),
+    )
     .join('\n');
 }

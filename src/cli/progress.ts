@@ -7,7 +7,11 @@ export interface ProgressStream {
 }
 
 /** Progress for people: one live line on a terminal, nothing but notes when piped, nothing at all when quiet. */
-export function openProgress(stream: ProgressStream, mode: 'live' | 'notes' | 'quiet', now: () => number = Date.now): Progress {
+export function openProgress(
+  stream: ProgressStream,
+  mode: 'live' | 'notes' | 'quiet',
+  now: () => number = Date.now,
+): Progress {
   const note = (text: string): void => {
     if (mode !== 'quiet') stream.write(`${mode === 'live' ? '\r\x1b[K' : ''}${text}\n`);
   };

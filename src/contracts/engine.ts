@@ -42,7 +42,7 @@ export interface Model {
   /**
    * Yields one completion per request, as they finish, each carrying the request's `id`.
    * Texts do not depend on batch, order or neighbours. One bad request yields a completion with
-   * `finish: 'error'`; it never fails the others.
+   * `finish: 'error'`; it never fails the others. So does a request that asks for what the engine cannot.
    */
   generate(requests: readonly GenerateRequest[], signal?: AbortSignal): AsyncIterable<Completion>;
 
@@ -72,7 +72,8 @@ export interface RenderOptions {
 export interface GenerateRequest {
   readonly id: string;
   /** Chat messages, rendered by the model's template, or raw text as it stands. */
-  readonly prompt: { readonly messages: readonly Message[]; readonly tools?: readonly ToolDefinition[] } | { readonly text: string };
+  readonly prompt:
+    { readonly messages: readonly Message[]; readonly tools?: readonly ToolDefinition[] } | { readonly text: string };
   /** Upper bound of generated tokens. */
   readonly maxTokens: number;
   /** JSON Schema (2020-12) that constrains the decoding. */

@@ -45,7 +45,12 @@ export interface PairedMetric {
   readonly direction: 'higher' | 'lower';
   readonly kind: 'rate' | 'mean';
   /** One entry a case that has the metric in both runs; missing outputs already counted as failures. */
-  readonly pairs: readonly { readonly case: string; readonly cluster: string; readonly baseline: number; readonly candidate: number }[];
+  readonly pairs: readonly {
+    readonly case: string;
+    readonly cluster: string;
+    readonly baseline: number;
+    readonly candidate: number;
+  }[];
   /** Number of cases that both runs have and the metric applies to: `pairs` and those left out because a side is unscored. */
   readonly cases: number;
   /** Ids of cases that only one run has, or that have the metric in one run only. */

@@ -3,7 +3,10 @@ import type { PluginHead } from './plugin.ts';
 
 /** Scores pairs with a model it is handed. Asked in both orders by the runner. */
 export interface Judge extends PluginHead<'judge'> {
-  judge(pairs: readonly JudgePair[], services: { readonly model: Model; readonly signal?: AbortSignal }): Promise<readonly JudgeVerdict[]>;
+  judge(
+    pairs: readonly JudgePair[],
+    services: { readonly model: Model; readonly signal?: AbortSignal },
+  ): Promise<readonly JudgeVerdict[]>;
 }
 
 export interface JudgePair {

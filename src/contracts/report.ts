@@ -10,15 +10,34 @@ export interface Report extends PluginHead<'report'> {
 /** All that a report may show of one checkpoint. Made by `jobs/report`. */
 export interface ReportInput {
   readonly project: string;
-  readonly checkpoint: { readonly id: string; readonly role: string; readonly digest: string; readonly description: string };
+  readonly checkpoint: {
+    readonly id: string;
+    readonly role: string;
+    readonly digest: string;
+    readonly description: string;
+  };
   readonly baselineId: string | null;
   readonly verdict: Verdict | null;
   /** What a validity-only gate, or other naive gates, would have said. */
-  readonly naiveGates: readonly { readonly name: string; readonly verdict: 'PROMOTE' | 'REJECT'; readonly reason: string }[];
+  readonly naiveGates: readonly {
+    readonly name: string;
+    readonly verdict: 'PROMOTE' | 'REJECT';
+    readonly reason: string;
+  }[];
   readonly suites: readonly SuiteReport[];
   /** Metrics of every checkpoint of the project, for the comparison table. */
-  readonly comparison: readonly { readonly id: string; readonly role: string; readonly metrics: Readonly<Record<string, Estimate>> }[];
-  readonly training: { readonly trainer: string; readonly steps: number; readonly trainedTokens: number; readonly losses: readonly number[]; readonly parent: string } | null;
+  readonly comparison: readonly {
+    readonly id: string;
+    readonly role: string;
+    readonly metrics: Readonly<Record<string, Estimate>>;
+  }[];
+  readonly training: {
+    readonly trainer: string;
+    readonly steps: number;
+    readonly trainedTokens: number;
+    readonly losses: readonly number[];
+    readonly parent: string;
+  } | null;
   /** Cases that went wrong or changed, most telling first. */
   readonly cases: readonly CaseReport[];
   readonly lengthControl: LengthControlReport | null;
@@ -34,9 +53,19 @@ export interface SuiteReport {
   readonly title: string;
   readonly layer: Layer;
   readonly split: string;
-  readonly metrics: readonly (MetricDefinition & { readonly estimate: Estimate; readonly baseline: Estimate | null; readonly references: Readonly<Record<string, Estimate>> })[];
+  readonly metrics: readonly (MetricDefinition & {
+    readonly estimate: Estimate;
+    readonly baseline: Estimate | null;
+    readonly references: Readonly<Record<string, Estimate>>;
+  })[];
   /** Layer E: OWASP item to counts. */
-  readonly matrix?: readonly { readonly item: string; readonly attacks: number; readonly resisted: number; readonly broken: number; readonly notEstablished: number }[];
+  readonly matrix?: readonly {
+    readonly item: string;
+    readonly attacks: number;
+    readonly resisted: number;
+    readonly broken: number;
+    readonly notEstablished: number;
+  }[];
   readonly seconds: number | null;
 }
 

@@ -27,7 +27,12 @@ export interface Suite {
   /** Folder the suite came from. */
   readonly path: string;
   /** Only with task `pairwise`: the judge, and which suite's completions it compares. */
-  readonly pairwise?: { readonly judge: string; readonly of: string; readonly field: string; readonly calibrated: boolean };
+  readonly pairwise?: {
+    readonly judge: string;
+    readonly of: string;
+    readonly field: string;
+    readonly calibrated: boolean;
+  };
   /** Only with task `episode`: the deterministic world the tools act on, a module below the suite folder is not allowed; an id known to `agent`. */
   readonly world?: string;
   readonly tools?: readonly ToolDefinition[];
@@ -59,6 +64,11 @@ export interface MetricDefinition {
   readonly kind: 'rate' | 'mean';
   /** `primary` leads the table; `detail` is folded away. */
   readonly weight?: 'primary' | 'normal' | 'detail';
+  /**
+   * `twin`: no validator gives it. It is the metric `resisted` of an attack, and unscored (not established) where the
+   * benign twin was not carried out: what understands nothing resists everything.
+   */
+  readonly derived?: 'twin';
 }
 
 export interface Case {

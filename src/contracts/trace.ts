@@ -5,7 +5,11 @@ export type TraceEvent =
   | { readonly type: 'assistant'; readonly text: string }
   | { readonly type: 'tool-call'; readonly name: string; readonly arguments: Readonly<Record<string, unknown>> }
   | { readonly type: 'tool-result'; readonly name: string; readonly result: unknown; readonly ok: boolean }
-  | { readonly type: 'end'; readonly reason: 'done' | 'turn-limit' | 'context-limit' | 'error'; readonly stateDigest: string };
+  | {
+      readonly type: 'end';
+      readonly reason: 'done' | 'turn-limit' | 'context-limit' | 'error';
+      readonly stateDigest: string;
+    };
 
 export interface Trace {
   readonly events: readonly TraceEvent[];

@@ -36,7 +36,14 @@ export interface TrainJob {
 /** Canonical training row: exactly one of messages, chosen+rejected or text. */
 export type TrainingRow =
   | { readonly id: string; readonly kind: 'messages'; readonly messages: readonly TrainingMessage[] }
-  | { readonly id: string; readonly kind: 'preference'; readonly prompt: readonly TrainingMessage[]; readonly chosen: string; readonly rejected: string; readonly tags?: readonly string[] }
+  | {
+      readonly id: string;
+      readonly kind: 'preference';
+      readonly prompt: readonly TrainingMessage[];
+      readonly chosen: string;
+      readonly rejected: string;
+      readonly tags?: readonly string[];
+    }
   | { readonly id: string; readonly kind: 'text'; readonly text: string };
 
 export interface TrainingMessage {
@@ -53,7 +60,14 @@ export interface TrainPlan {
 }
 
 export type TrainEvent =
-  | { readonly type: 'step'; readonly step: number; readonly steps: number; readonly loss: number; readonly metrics: Readonly<Record<string, number>>; readonly tokens: number }
+  | {
+      readonly type: 'step';
+      readonly step: number;
+      readonly steps: number;
+      readonly loss: number;
+      readonly metrics: Readonly<Record<string, number>>;
+      readonly tokens: number;
+    }
   | { readonly type: 'warning'; readonly code: string; readonly message: string };
 
 export interface TrainResult {

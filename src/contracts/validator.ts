@@ -23,7 +23,12 @@ export interface ScoredOutput {
   /** Completion text (generate), last assistant text (episode), chosen option (choice). */
   readonly text: string;
   /** choice: natural-log likelihood of each option, with the lengths that normalise it. */
-  readonly options?: readonly { readonly text: string; readonly logLikelihood: number; readonly characters: number; readonly tokens: number }[];
+  readonly options?: readonly {
+    readonly text: string;
+    readonly logLikelihood: number;
+    readonly characters: number;
+    readonly tokens: number;
+  }[];
   /** episode: all events. */
   readonly trace?: Trace;
   /** episode: final state of the world, JSON. */

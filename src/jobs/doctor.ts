@@ -18,18 +18,27 @@ export async function examine(): Promise<readonly Finding[]> {
     (await registry.ids('engine')).map(async (id): Promise<Finding> => {
       try {
         const engine = await registry.load('engine', id);
-        if (!(await engine.accepts(base))) return { name: `engine ${id}`, ok: true, detail: `${engine.version}, loads` };
+        if (!(await engine.accepts(base)))
+          return { name: `engine ${id}`, ok: true, detail: `${engine.version}, loads` };
         const model = await engine.open(base);
         const detail = `${model.engine} opens the tiny base (${model.vocabularySize} tokens, context ${model.contextLength})`;
         await model.close();
         return { name: `engine ${id}`, ok: true, detail };
       } catch (error) {
-        return { name: `engine ${id}`, ok: false, detail: isCupelError(error) ? `${error.code}: ${error.message}. ${error.remedy}` : String(error) };
+        return {
+          name: `engine ${id}`,
+          ok: false,
+          detail: isCupelError(error) ? `${error.code}: ${error.message}. ${error.remedy}` : String(error),
+        };
       }
     }),
   );
   return [
-    { name: 'Node', ok: major > 20 || (major === 20 && minor >= 19), detail: `${process.versions.node} (20.19 or newer; 22 or 24 recommended)` },
+    {
+      name: 'Node',
+      ok: major > 20 || (major === 20 && minor >= 19),
+      detail: `${process.versions.node} (20.19 or newer; 22 or 24 recommended)`,
+    },
     { name: 'tiny base', ok: existsSync(join(base.path, 'model.safetensors')), detail: 'fixtures/base' },
     ...engines,
   ];

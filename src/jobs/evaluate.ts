@@ -3,8 +3,15 @@ import { playEpisodes } from '../agent/index.ts';
 import { estimate } from '../gate/index.ts';
 import { comparePairwise, evaluate, evaluateReference, type PairwiseResult } from '../run/index.ts';
 import { jobErrors } from './errors.ts';
-import { checkpointDigest, type CheckpointInfo, findCheckpoint, openModel, openSuite, type Project } from './project.ts';
-import { findRun } from './runs.ts';
+import {
+  checkpointDigest,
+  type CheckpointInfo,
+  findCheckpoint,
+  openModel,
+  openSuite,
+  type Project,
+} from './project.ts';
+import { findRun, withDerived } from './runs.ts';
 
 export interface OpenedCheckpoint {
   readonly info: CheckpointInfo;
@@ -43,7 +50,13 @@ export async function evaluateCheckpoint(
 }
 
 /** One suite on an opened checkpoint, and the suite's reference behaviours once a split. */
-export async function evaluateSuite(project: Project, opened: OpenedCheckpoint, suite: Suite, split: string, limit?: number): Promise<Run> {
+export async function evaluateSuite(
+  project: Project,
+  opened: OpenedCheckpoint,
+  suite: Suite,
+  split: string,
+  limit?: number,
+): Promise<Run> {
   const settings = {
     suite,
     split,
@@ -56,7 +69,12 @@ export async function evaluateSuite(project: Project, opened: OpenedCheckpoint, 
     ...(limit === undefined ? {} : { limit }),
   };
   for (const reference of suite.references) await evaluateReference({ ...settings, reference });
-  return evaluate({ ...settings, model: opened.model, checkpointId: opened.info.id, capabilities: opened.engine.capabilities });
+  return evaluate({
+    ...settings,
+    model: opened.model,
+    checkpointId: opened.info.id,
+    capabilities: opened.engine.capabilities,
+  });
 }
 
 /** Lets a judge compare a candidate with what is current, pair by pair. @throws CUPEL_GATE_NO_RUNS */
@@ -70,27 +88,47 @@ export async function comparePairs(
   const { suite: compared } = await openSuite(project, suite.pairwise?.of ?? '', split);
   const candidateDigest = await checkpointDigest(await findCheckpoint(project, step.candidate));
   const [baselineRun, candidateRun] = await Promise.all(
-    [current.checkpoint.digest, candidateDigest].map((digest) => findRun(project, { checkpointDigest: digest, suite: compared, split })),
+    [current.checkpoint.digest, candidateDigest].map((digest) =>
+      findRun(project, { checkpointDigest: digest, suite: compared, split }),
+    ),
   );
   if (!baselineRun || !candidateRun) {
-    throw jobErrors.CUPEL_GATE_NO_RUNS({ message: `${baselineRun ? step.candidate : current.checkpoint.id} has no finished run of "${compared.id}" on split "${split}"` });
+    throw jobErrors.CUPEL_GATE_NO_RUNS({
+      message: `${baselineRun ? step.candidate : current.checkpoint.id} has no finished run of "${compared.id}" on split "${split}"`,
+    });
   }
   const judge = await project.registry.load('judge', suite.pairwise?.judge ?? '');
   const { model } = await openModel(project, await findCheckpoint(project, step.judge));
   try {
-    return await comparePairwise({ suite, split, baselineRun, candidateRun, judge, judgeModel: model, store: project.runs, progress: project.progress, signal: project.signal });
+    return await comparePairwise({
+      suite,
+      split,
+      baselineRun,
+      candidateRun,
+      judge,
+      judgeModel: model,
+      store: project.runs,
+      progress: project.progress,
+      signal: project.signal,
+    });
   } finally {
     await model.close();
   }
 }
 
-function metricsOf(run: Run, suite: Suite): CheckpointMetrics {
+function metricsOf(stored: Run, suite: Suite): CheckpointMetrics {
+  const run = withDerived(stored, suite);
   return {
     suite: suite.id,
     split: run.identity.split,
     run: run.identity.id,
     cases: run.rows.length,
     errors: run.rows.filter(({ status }) => status === 'error').length,
-    metrics: Object.fromEntries(suite.metrics.map((metric) => [metric.name, { estimate: estimate(metric, run.rows), rate: metric.kind === 'rate' }])),
+    metrics: Object.fromEntries(
+      suite.metrics.map((metric) => [
+        metric.name,
+        { estimate: estimate(metric, run.rows), rate: metric.kind === 'rate' },
+      ]),
+    ),
   };
 }

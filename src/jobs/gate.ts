@@ -4,29 +4,35 @@ import { canonicalJson, codeRoot, isCupelError, kitErrors, readText, writeFileAt
 import { compareRuns, decide, loadPolicy } from '../gate/index.ts';
 import { loadSuite } from '../plugins/suites.ts';
 import { suiteFolder } from '../plugins/config.ts';
+import { runDigest } from '../store/index.ts';
 import { jobErrors } from './errors.ts';
 import { checkpointDigest, findCheckpoint, type Project } from './project.ts';
-import { findRun, runsOf } from './runs.ts';
+import { findRun, runsOf, withDerived } from './runs.ts';
 
 /** Finished runs of a checkpoint on the project's split, each with the suite as it now stands. */
 export interface CheckpointRuns {
   readonly id: string;
   readonly digest: string;
-  readonly runs: readonly { readonly run: Run; readonly suite: Suite }[];
+  /** `run` has the derived metrics, `runDigest` is of the rows as stored. */
+  readonly runs: readonly { readonly run: Run; readonly runDigest: string; readonly suite: Suite }[];
 }
 
 /** All runs of a checkpoint that count on the project's split (or `all`). Runs of changed suites do not. */
 export async function collectRuns(project: Project, id: string, digest: string): Promise<CheckpointRuns> {
   const known = await runsOf(project, digest);
-  const names = [...new Set(known.filter(({ split }) => split === project.config.split || split === 'all').map(({ suite }) => suite.id))].sort();
-  const runs: { run: Run; suite: Suite }[] = [];
+  const names = [
+    ...new Set(
+      known.filter(({ split }) => split === project.config.split || split === 'all').map(({ suite }) => suite.id),
+    ),
+  ].sort();
+  const runs: CheckpointRuns['runs'][number][] = [];
   for (const name of names) {
     const suite = await findSuite(project, name);
     if (suite === null || suite.task === 'pairwise') continue;
     for (const split of [project.config.split, 'all']) {
       const run = await findRun(project, { checkpointDigest: digest, suite, split });
       if (run !== null) {
-        runs.push({ run, suite });
+        runs.push({ run: withDerived(run, suite), runDigest: runDigest(run), suite });
         break;
       }
     }
@@ -45,7 +51,10 @@ export async function gateCandidate(project: Project, candidate: string): Promis
   const current = await project.checkpoints.current(project.config.channel);
   const right = await collectRuns(project, candidate, digest);
   if (right.runs.length === 0) {
-    throw jobErrors.CUPEL_GATE_NO_RUNS({ message: `checkpoint "${candidate}" has no finished run on split "${project.config.split}"`, where: project.config.store });
+    throw jobErrors.CUPEL_GATE_NO_RUNS({
+      message: `checkpoint "${candidate}" has no finished run on split "${project.config.split}"`,
+      where: project.config.store,
+    });
   }
   const left = current === null ? null : await collectRuns(project, current.checkpoint.id, current.checkpoint.digest);
   if (left !== null && left.runs.length === 0) {
@@ -56,7 +65,11 @@ export async function gateCandidate(project: Project, candidate: string): Promis
     });
   }
   const verdict = decide({
-    comparisons: compareRuns(left?.runs.map(({ run }) => run) ?? null, right.runs.map(({ run }) => run), right.runs.map(({ suite }) => suite)),
+    comparisons: compareRuns(
+      left?.runs.map(({ run }) => run) ?? null,
+      right.runs.map(({ run }) => run),
+      right.runs.map(({ suite }) => suite),
+    ),
     policy,
     baseline: left === null ? null : sideOf(left),
     candidate: sideOf(right),
@@ -71,14 +84,21 @@ export async function readVerdict(project: Project, candidate: string): Promise<
   try {
     return JSON.parse(await readText(file)) as Verdict;
   } catch (cause) {
-    if (isCupelError(cause)) throw kitErrors.CUPEL_FILE_MISSING({ message: `there is no verdict on "${candidate}"`, where: file, remedy: `Run: cupel gate ${candidate}`, cause });
+    if (isCupelError(cause))
+      throw kitErrors.CUPEL_FILE_MISSING({
+        message: `there is no verdict on "${candidate}"`,
+        where: file,
+        remedy: `Run: cupel gate ${candidate}`,
+        cause,
+      });
     throw kitErrors.CUPEL_JSON_INVALID({ message: (cause as Error).message, where: file, cause });
   }
 }
 
 /** The project's policy, checked. @throws CUPEL_CONFIG_NO_POLICY */
 export async function policyOf(project: Project): Promise<Policy> {
-  if (project.config.policy === null) throw jobErrors.CUPEL_CONFIG_NO_POLICY({ message: 'the config has no `policy`', where: project.config.file });
+  if (project.config.policy === null)
+    throw jobErrors.CUPEL_CONFIG_NO_POLICY({ message: 'the config has no `policy`', where: project.config.file });
   return loadPolicy(project.config.policy);
 }
 

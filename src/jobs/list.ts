@@ -5,7 +5,9 @@ import { openRegistry } from '../plugins/registry.ts';
 import { listSuites } from '../plugins/suites.ts';
 
 export interface Listing {
-  readonly plugins: Readonly<Record<PluginKind, readonly { readonly id: string; readonly summary: string; readonly version: string }[]>>;
+  readonly plugins: Readonly<
+    Record<PluginKind, readonly { readonly id: string; readonly summary: string; readonly version: string }[]>
+  >;
   readonly suites: readonly { readonly id: string; readonly layer: string; readonly title: string }[];
 }
 
@@ -27,6 +29,10 @@ export async function listAll(): Promise<Listing> {
       validator: await family('validator'),
       report: await family('report'),
     },
-    suites: (await listSuites(join(codeRoot(), 'suites'))).map(({ id, head, error }) => ({ id, layer: head?.layer ?? '?', title: head?.title ?? error?.message ?? '' })),
+    suites: (await listSuites(join(codeRoot(), 'suites'))).map(({ id, head, error }) => ({
+      id,
+      layer: head?.layer ?? '?',
+      title: head?.title ?? error?.message ?? '',
+    })),
   };
 }

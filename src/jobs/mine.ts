@@ -14,7 +14,13 @@ const miningSplit = 'validation';
  */
 export async function minePairs(
   project: Project,
-  step: { readonly dataset: string; readonly checkpoint: string; readonly suite: string; readonly limit: number; readonly ignoreFields: readonly string[] },
+  step: {
+    readonly dataset: string;
+    readonly checkpoint: string;
+    readonly suite: string;
+    readonly limit: number;
+    readonly ignoreFields: readonly string[];
+  },
 ): Promise<{ readonly dataset: string; readonly digest: string; readonly report: MineReport }> {
   const info = await findCheckpoint(project, step.checkpoint);
   const { suite } = await openSuite(project, step.suite, miningSplit);

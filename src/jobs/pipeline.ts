@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import type { Estimate, Layer, Verdict, VerdictKind } from '../contracts/index.ts';
-import { digestOf, readText, sha256, writeFileAtomic } from '../kit/index.ts';
+import { digestOf, isCupelError, readText, sha256, writeFileAtomic } from '../kit/index.ts';
 import type { Step } from '../plugins/config.ts';
 import { openJournal } from '../store/index.ts';
 import { jobErrors } from './errors.ts';
@@ -12,7 +12,7 @@ import { checkpointDigest, findCheckpoint, type Project } from './project.ts';
 import { adoptBaseline, promoteCandidate } from './promote.ts';
 import { collectMetrics, writeReports } from './report.ts';
 import { corruptDataset, trainCheckpoint } from './train.ts';
-import { verifyCurrent } from './verify.ts';
+import { verifyPromoted } from './verify.ts';
 
 export interface PipelineStepResult {
   readonly name: string;
@@ -66,17 +66,28 @@ export interface PipelineState {
  */
 export async function runPipeline(project: Project, options: { readonly fresh: boolean }): Promise<PipelineResult> {
   const { config } = project;
-  if (config.pipeline.length === 0) throw jobErrors.CUPEL_CONFIG_NO_PIPELINE({ message: 'there are no steps', where: config.file });
+  if (config.pipeline.length === 0)
+    throw jobErrors.CUPEL_CONFIG_NO_PIPELINE({ message: 'there are no steps', where: config.file });
   if (options.fresh) await clear(project);
   await writeState(project, false);
   const journal = await openJournal(project.at('journal.jsonl'));
   const steps: PipelineStepResult[] = [];
-  let chain = digestOf({ seed: config.seed, split: config.split, policy: config.policy === null ? null : sha256(await readText(config.policy)) });
+  let chain = digestOf({
+    seed: config.seed,
+    split: config.split,
+    policy: config.policy === null ? null : sha256(await readText(config.policy)),
+  });
   try {
     for (const [index, step] of config.pipeline.entries()) {
-      if (project.signal.aborted) throw jobErrors.CUPEL_PIPELINE_INTERRUPTED({ message: `stopped before step "${step.name}" (${index} of ${config.pipeline.length} done)`, where: config.file });
+      if (project.signal.aborted) throw interrupted(project, step.name, index);
       chain = digestOf([chain, work(step)]);
-      const { result: record, skipped } = await journal.perform<StepRecord>(step.name, chain, () => timed(project, step), { holds: (known) => stillThere(project, step, known) });
+      const { result: record, skipped } = await journal
+        .perform<StepRecord>(step.name, chain, () => timed(project, step), {
+          holds: (known) => stillThere(project, step, known),
+        })
+        .catch((error: unknown) => {
+          throw project.signal.aborted && !isCupelError(error) ? interrupted(project, step.name, index, error) : error;
+        });
       const { seconds, ...outcome } = record;
       chain = digestOf([chain, outcome]);
       steps.push({
@@ -88,7 +99,9 @@ export async function runPipeline(project: Project, options: { readonly fresh: b
         skipped,
       });
       const time = skipped ? 'kept' : `${seconds.toFixed(1)} s`;
-      project.progress.note(`${String(index + 1).padStart(2)}/${config.pipeline.length}  ${step.name}${record.verdict === null ? '' : `: ${record.verdict}`}  (${time})`);
+      project.progress.note(
+        `${String(index + 1).padStart(2)}/${config.pipeline.length}  ${step.name}${record.verdict === null ? '' : `: ${record.verdict}`}  (${time})`,
+      );
     }
   } finally {
     await journal.close();
@@ -96,6 +109,15 @@ export async function runPipeline(project: Project, options: { readonly fresh: b
   const result = await summarise(project, steps);
   await writeState(project, true);
   return result;
+}
+
+function interrupted(project: Project, step: string, done: number, cause?: unknown): Error {
+  const { file, pipeline } = project.config;
+  return jobErrors.CUPEL_PIPELINE_INTERRUPTED({
+    message: `stopped at step "${step}" (${done} of ${pipeline.length} done)`,
+    where: file,
+    cause,
+  });
 }
 
 async function timed(project: Project, step: Step): Promise<StepRecord> {
@@ -107,39 +129,62 @@ async function timed(project: Project, step: Step): Promise<StepRecord> {
 async function perform(project: Project, step: Step): Promise<Omit<StepRecord, 'seconds'>> {
   if ('evaluate' in step) {
     const metrics = await evaluateCheckpoint(project, step.evaluate);
-    return { checkpoint: step.evaluate.checkpoint, verdict: null, result: metrics.map(({ run, suite }) => ({ run, suite })) };
+    return {
+      checkpoint: step.evaluate.checkpoint,
+      verdict: null,
+      result: metrics.map(({ run, suite }) => ({ run, suite })),
+    };
   }
-  if ('train' in step) return { checkpoint: step.train.checkpoint, verdict: null, result: await trainCheckpoint(project, step.train) };
-  if ('corrupt' in step) return { checkpoint: null, verdict: null, result: await corruptDataset(project, step.corrupt) };
-  if ('mine' in step) return { checkpoint: step.mine.checkpoint, verdict: null, result: await minePairs(project, step.mine) };
+  if ('train' in step)
+    return { checkpoint: step.train.checkpoint, verdict: null, result: await trainCheckpoint(project, step.train) };
+  if ('corrupt' in step)
+    return { checkpoint: null, verdict: null, result: await corruptDataset(project, step.corrupt) };
+  if ('mine' in step)
+    return { checkpoint: step.mine.checkpoint, verdict: null, result: await minePairs(project, step.mine) };
   if ('adopt' in step) {
     const { checkpoint } = await adoptBaseline(project, step.adopt.checkpoint);
     return { checkpoint: checkpoint.id, verdict: null, result: { digest: checkpoint.digest } };
   }
   if ('compare' in step) {
     const result = await comparePairs(project, step.compare);
-    return { checkpoint: step.compare.candidate, verdict: null, result: result === null ? null : { run: result.run.identity.id } };
+    return {
+      checkpoint: step.compare.candidate,
+      verdict: null,
+      result: result === null ? null : { run: result.run.identity.id },
+    };
   }
   if ('gate' in step) {
     const verdict = await gateCandidate(project, step.gate.candidate);
     const { expect } = step.gate;
     if (expect !== undefined && verdict.kind !== expect) {
-      throw jobErrors.CUPEL_DEMO_EXPECTATION({ message: `step "${step.name}" expects ${expect} and got ${verdict.kind}: ${verdict.headline}`, where: project.config.file });
+      throw jobErrors.CUPEL_DEMO_EXPECTATION({
+        message: `step "${step.name}" expects ${expect} and got ${verdict.kind}: ${verdict.headline}`,
+        where: project.config.file,
+      });
     }
     return { checkpoint: step.gate.candidate, verdict: verdict.kind, result: { digest: digestOf(verdict) } };
   }
   if ('promote' in step) {
     const verdict = await readVerdict(project, step.promote.candidate);
-    if (verdict.kind !== 'PROMOTE') return { checkpoint: step.promote.candidate, verdict: null, result: { promoted: false } };
+    if (verdict.kind !== 'PROMOTE')
+      return { checkpoint: step.promote.candidate, verdict: null, result: { promoted: false } };
     const entry = await promoteCandidate(project, step.promote.candidate);
-    return { checkpoint: step.promote.candidate, verdict: null, result: { promoted: true, digest: entry.checkpoint.digest } };
+    return {
+      checkpoint: step.promote.candidate,
+      verdict: null,
+      result: { promoted: true, digest: entry.checkpoint.digest },
+    };
   }
   if ('report' in step) {
     const paths = await writeReports(project, step.report.checkpoints);
     return { checkpoint: null, verdict: null, result: { reports: paths.length } };
   }
-  const { ok } = await verifyCurrent(project);
-  if (!ok) throw jobErrors.CUPEL_VERIFY_FAILED({ message: 'the evidence of the current checkpoint does not hold', where: project.config.store });
+  const { ok } = await verifyPromoted(project);
+  if (!ok)
+    throw jobErrors.CUPEL_VERIFY_FAILED({
+      message: 'the evidence of the current checkpoint does not hold',
+      where: project.config.store,
+    });
   return { checkpoint: null, verdict: null, result: { verified: ok } };
 }
 
@@ -148,7 +193,8 @@ async function summarise(project: Project, steps: readonly PipelineStepResult[])
   const ids = named.length > 0 ? named : [...new Set(steps.flatMap(({ checkpoint }) => checkpoint ?? []))];
   const { checkpoints, table } = await collectMetrics(project, [...new Set(ids)]);
   const verdicts: Verdict[] = [];
-  for (const step of project.config.pipeline) if ('gate' in step) verdicts.push(await readVerdict(project, step.gate.candidate));
+  for (const step of project.config.pipeline)
+    if ('gate' in step) verdicts.push(await readVerdict(project, step.gate.candidate));
   const verifies = project.config.pipeline.some((step) => 'verify' in step);
   return {
     seconds: steps.reduce((sum, { seconds, skipped }) => sum + (skipped ? 0 : seconds), 0),
@@ -157,7 +203,7 @@ async function summarise(project: Project, steps: readonly PipelineStepResult[])
     table,
     verdicts: verdicts.map(({ candidate, kind, headline }) => ({ candidate: candidate.checkpoint, kind, headline })),
     scorecards: await findScorecards(project, ids),
-    verified: verifies && (await verifyCurrent(project)).ok,
+    verified: verifies && (await verifyPromoted(project)).ok,
   };
 }
 
@@ -165,7 +211,10 @@ async function summarise(project: Project, steps: readonly PipelineStepResult[])
 async function stillThere(project: Project, step: Step, record: StepRecord): Promise<boolean> {
   if ('train' in step) {
     const { digest } = record.result as { digest: string };
-    return existsSync(project.at('candidates', `${step.train.checkpoint}.json`)) && (await checkpointDigest(await findCheckpoint(project, step.train.checkpoint))) === digest;
+    return (
+      existsSync(project.at('candidates', `${step.train.checkpoint}.json`)) &&
+      (await checkpointDigest(await findCheckpoint(project, step.train.checkpoint))) === digest
+    );
   }
   if ('mine' in step) return existsSync(project.at('datasets', `${step.mine.dataset}.jsonl`));
   if ('corrupt' in step) return existsSync(project.at('datasets', `${step.corrupt.dataset}.jsonl`));
@@ -178,7 +227,12 @@ async function findScorecards(project: Project, ids: readonly string[]): Promise
   const found: string[] = [];
   for (const id of ids) {
     const names = await readdir(project.at('reports', id)).catch(() => []);
-    found.push(...names.filter((name) => name.endsWith('.html')).sort().map((name) => project.at('reports', id, name)));
+    found.push(
+      ...names
+        .filter((name) => name.endsWith('.html'))
+        .sort()
+        .map((name) => project.at('reports', id, name)),
+    );
   }
   return found;
 }
@@ -189,7 +243,18 @@ function work(step: Step): unknown {
   return rest;
 }
 
-const pipelineFolders = ['runs', 'candidates', 'datasets', 'verdicts', 'reports', 'channels', 'objects', 'evidence', 'journal.jsonl', 'pipeline.json'];
+const pipelineFolders = [
+  'runs',
+  'candidates',
+  'datasets',
+  'verdicts',
+  'reports',
+  'channels',
+  'objects',
+  'evidence',
+  'journal.jsonl',
+  'pipeline.json',
+];
 
 /** Removes what an earlier pipeline left, and nothing else. Keys stay. */
 async function clear(project: Project): Promise<void> {

@@ -76,7 +76,8 @@ export async function findCheckpoint(project: Project, id: string): Promise<Chec
   const configured = Object.hasOwn(project.config.checkpoints, id) ? project.config.checkpoints[id] : undefined;
   if (configured) return { id, ...configured, training: null };
   const file = project.at('candidates', `${id}.json`);
-  if (/^[a-z0-9][a-z0-9-]*$/.test(id) && existsSync(file)) return JSON.parse(await readFile(file, 'utf8')) as CheckpointInfo;
+  if (/^[a-z0-9][a-z0-9-]*$/.test(id) && existsSync(file))
+    return JSON.parse(await readFile(file, 'utf8')) as CheckpointInfo;
   if (existsSync(join(resolve(id), 'config.json'))) {
     const name = resolve(id).split('/').pop() ?? 'checkpoint';
     return { id: name, path: resolve(id), engine: null, role: 'checkpoint', description: '', training: null };
@@ -112,8 +113,15 @@ export function findDataset(project: Project, id: string): string {
 }
 
 /** Opens a checkpoint with the engine it names, or the first that accepts the folder. @throws CUPEL_CHECKPOINT_NO_ENGINE */
-export async function openModel(project: Project, info: CheckpointInfo): Promise<{ readonly model: Model; readonly engine: Engine }> {
-  const checkpoint: Checkpoint = { id: info.id, path: info.path, ...(info.engine === null ? {} : { engine: info.engine }) };
+export async function openModel(
+  project: Project,
+  info: CheckpointInfo,
+): Promise<{ readonly model: Model; readonly engine: Engine }> {
+  const checkpoint: Checkpoint = {
+    id: info.id,
+    path: info.path,
+    ...(info.engine === null ? {} : { engine: info.engine }),
+  };
   const ids = info.engine === null ? await project.registry.ids('engine') : [info.engine];
   for (const id of ids) {
     const engine = await project.registry.load('engine', id);
@@ -133,7 +141,11 @@ export function checkpointDigest(info: CheckpointInfo): Promise<string> {
 }
 
 /** Loads a suite and the split the project asks for, or `all` where a suite has no such split. @throws CUPEL_SUITE_SPLIT_UNKNOWN */
-export async function openSuite(project: Project, name: string, split = project.config.split): Promise<{ suite: Suite; split: string }> {
+export async function openSuite(
+  project: Project,
+  name: string,
+  split = project.config.split,
+): Promise<{ suite: Suite; split: string }> {
   const folder = suiteFolder(name, project.config);
   try {
     return { suite: await loadSuite(folder, { splits: [split] }), split };

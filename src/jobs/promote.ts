@@ -25,7 +25,10 @@ export async function promoteCandidate(project: Project, candidate: string): Pro
   const current = await project.checkpoints.current(channel);
   if (current?.verdictDigest === verdictDigest && current.checkpoint.digest === digest) return current;
   if (verdict.kind !== 'PROMOTE') {
-    throw jobErrors.CUPEL_PROMOTE_NOT_ALLOWED({ message: `the verdict on "${candidate}" is ${verdict.kind}: ${verdict.headline}`, where: project.at('verdicts', `${candidate}.json`) });
+    throw jobErrors.CUPEL_PROMOTE_NOT_ALLOWED({
+      message: `the verdict on "${candidate}" is ${verdict.kind}: ${verdict.headline}`,
+      where: project.at('verdicts', `${candidate}.json`),
+    });
   }
   const stale =
     verdict.candidate.digest !== digest
@@ -33,24 +36,39 @@ export async function promoteCandidate(project: Project, candidate: string): Pro
       : (verdict.baseline?.digest ?? null) !== (current?.checkpoint.digest ?? null)
         ? `the verdict compares with ${verdict.baseline?.checkpoint ?? 'nothing'}, current is ${current?.checkpoint.id ?? 'nothing'}`
         : null;
-  if (stale !== null) throw jobErrors.CUPEL_PROMOTE_STALE({ message: stale, where: project.at('verdicts', `${candidate}.json`) });
+  if (stale !== null)
+    throw jobErrors.CUPEL_PROMOTE_STALE({ message: stale, where: project.at('verdicts', `${candidate}.json`) });
 
   const { path } = await project.checkpoints.add(info.path);
   const record = await trainingRecord(info.path);
   if (record !== null && info.training !== null) await checkData(project, info.training, record);
   const [scorecard] = (await writeReports(project, [candidate])).filter((file) => file.endsWith('.html'));
-  const runs = await Promise.all([...verdict.candidate.runs, ...(verdict.baseline?.runs ?? [])].map((id) => project.runs.read(id)));
+  const runs = await Promise.all(
+    [...verdict.candidate.runs, ...(verdict.baseline?.runs ?? [])].map((id) => project.runs.read(id)),
+  );
   const own = await collectRuns(project, candidate, digest);
   const name = `${channel}-${hex(digest)}-${hex(verdictDigest)}`;
   await writePromotion({
     directory: project.at('evidence', name),
     checkpoint: { id: info.id, digest, path },
     base: record === null ? null : { id: info.training?.base ?? 'base', digest: record.parent },
-    datasets: record === null ? [] : [{ name: [...(info.training?.data ?? []), ...(info.training?.replay ?? [])].join(' + ') || 'training data', digest: record.dataDigest }],
+    datasets:
+      record === null
+        ? []
+        : [
+            {
+              name: [...(info.training?.data ?? []), ...(info.training?.replay ?? [])].join(' + ') || 'training data',
+              digest: record.dataDigest,
+            },
+          ],
     runs: runs.map((run) => ({ id: run.identity.id, text: runText(run) })),
     policy: await policyOf(project),
     verdict,
-    estimates: Object.fromEntries(own.runs.flatMap(({ run, suite }) => suite.metrics.map((metric) => [`${suite.id}/${metric.name}`, estimate(metric, run.rows)]))),
+    estimates: Object.fromEntries(
+      own.runs.flatMap(({ run, suite }) =>
+        suite.metrics.map((metric) => [`${suite.id}/${metric.name}`, estimate(metric, run.rows)]),
+      ),
+    ),
     scorecard: scorecard === undefined ? null : await readFile(scorecard, 'utf8'),
     key: await ensureKey(project.at('keys')),
   });
@@ -75,20 +93,32 @@ export async function adoptBaseline(project: Project, id: string): Promise<Promo
     });
   }
   const { path } = await project.checkpoints.add(info.path);
-  return project.checkpoints.promote(project.config.channel, { action: 'promote', checkpoint: { id: info.id, digest, path }, verdictDigest: null, evidence: null });
+  return project.checkpoints.promote(project.config.channel, {
+    action: 'promote',
+    checkpoint: { id: info.id, digest, path },
+    verdictDigest: null,
+    evidence: null,
+  });
 }
 
 /** Makes the previous checkpoint current again. @throws CUPEL_NOTHING_PROMOTED */
 export async function rollBack(project: Project): Promise<PromotionEntry> {
   const { channel } = project.config;
   if ((await project.checkpoints.history(channel)).length < 2) {
-    throw jobErrors.CUPEL_NOTHING_PROMOTED({ message: `channel "${channel}" has no earlier checkpoint to go back to`, where: project.config.store });
+    throw jobErrors.CUPEL_NOTHING_PROMOTED({
+      message: `channel "${channel}" has no earlier checkpoint to go back to`,
+      where: project.config.store,
+    });
   }
   return project.checkpoints.rollback(channel);
 }
 
 /** Holds the record's data digest against the data as it now lies there. @throws CUPEL_PROMOTE_STALE */
-async function checkData(project: Project, training: NonNullable<CheckpointInfo['training']>, record: TrainingRecord): Promise<void> {
+async function checkData(
+  project: Project,
+  training: NonNullable<CheckpointInfo['training']>,
+  record: TrainingRecord,
+): Promise<void> {
   const [data, replay] = await Promise.all([readRows(project, training.data), readRows(project, training.replay)]);
   const digest = digestOf({ data, replay });
   if (digest === record.dataDigest) return;

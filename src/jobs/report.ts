@@ -1,11 +1,21 @@
 import { join } from 'node:path';
-import type { CaseReport, Estimate, Layer, LengthControlReport, MetricDefinition, ReportInput, Row, Suite, SuiteReport, Verdict } from '../contracts/index.ts';
+import type {
+  CaseReport,
+  Estimate,
+  Layer,
+  LengthControlReport,
+  MetricDefinition,
+  ReportInput,
+  Row,
+  Suite,
+  SuiteReport,
+  Verdict,
+} from '../contracts/index.ts';
 import { digestOf, isCupelError, packageRoot, readText, writeFileAtomic } from '../kit/index.ts';
 import { compareRuns, estimate, naiveGates } from '../gate/index.ts';
 import { summarisePairwise } from '../run/index.ts';
 import { attackMatrix } from '../stats/attack-matrix.ts';
 import { lengthControlledWinRate } from '../stats/index.ts';
-import { runDigest } from '../store/index.ts';
 import { type CheckpointRuns, collectRuns, policyOf, readVerdict } from './gate.ts';
 import { checkpointDigest, type CheckpointInfo, findCheckpoint, openSuite, type Project } from './project.ts';
 import { findReferenceRuns, runsOf } from './runs.ts';
@@ -34,7 +44,11 @@ export async function collectMetrics(project: Project, ids: readonly string[]): 
       for (const metric of suite.metrics) {
         if (metric.weight === 'detail') continue;
         const path = `${suite.id}/${metric.name}`;
-        titles.set(path, { metric: path, title: `${suite.layer} ${suite.id}: ${metric.title}`, rate: metric.kind === 'rate' });
+        titles.set(path, {
+          metric: path,
+          title: `${suite.layer} ${suite.id}: ${metric.title}`,
+          rate: metric.kind === 'rate',
+        });
       }
     }
   }
@@ -54,7 +68,11 @@ export async function collectMetrics(project: Project, ids: readonly string[]): 
  * @param formats report plugin ids; default: those of the config, else all
  * @returns absolute paths
  */
-export async function writeReports(project: Project, ids: readonly string[], formats: readonly string[] = project.config.reports): Promise<string[]> {
+export async function writeReports(
+  project: Project,
+  ids: readonly string[],
+  formats: readonly string[] = project.config.reports,
+): Promise<string[]> {
   const paths: string[] = [];
   const plugins = formats.length === 0 ? await project.registry.ids('report') : formats;
   const { checkpoints: comparison } = await collectMetrics(project, ids);
@@ -73,10 +91,17 @@ export async function writeReports(project: Project, ids: readonly string[], for
   return paths;
 }
 
-async function reportInput(project: Project, id: string, comparison: CollectedMetrics['checkpoints'], date: string): Promise<ReportInput> {
+async function reportInput(
+  project: Project,
+  id: string,
+  comparison: CollectedMetrics['checkpoints'],
+  date: string,
+): Promise<ReportInput> {
   const subject = await openSubject(project, id);
   const verdict = await verdictOn(project, subject);
-  const baseline = verdict?.baseline ? await collectRuns(project, verdict.baseline.checkpoint, verdict.baseline.digest) : null;
+  const baseline = verdict?.baseline
+    ? await collectRuns(project, verdict.baseline.checkpoint, verdict.baseline.digest)
+    : null;
   const { info } = subject;
   return {
     project: project.config.project,
@@ -111,17 +136,28 @@ async function verdictOn(project: Project, subject: Subject): Promise<Verdict | 
   }
 }
 
-async function naive(project: Project, baseline: CheckpointRuns | null, subject: Subject): Promise<ReportInput['naiveGates']> {
+async function naive(
+  project: Project,
+  baseline: CheckpointRuns | null,
+  subject: Subject,
+): Promise<ReportInput['naiveGates']> {
   const { primary } = await policyOf(project);
   const comparisons = compareRuns(
     baseline?.runs.map(({ run }) => run) ?? null,
     subject.runs.map(({ run }) => run),
     subject.runs.map(({ suite }) => suite),
   );
-  return naiveGates(comparisons, { primary: primary.metric, validity: project.config.validityMetric ?? primary.metric });
+  return naiveGates(comparisons, {
+    primary: primary.metric,
+    validity: project.config.validityMetric ?? primary.metric,
+  });
 }
 
-async function suiteReport(project: Project, { run, suite }: CheckpointRuns['runs'][number], baseline: CheckpointRuns | null): Promise<SuiteReport> {
+async function suiteReport(
+  project: Project,
+  { run, suite }: CheckpointRuns['runs'][number],
+  baseline: CheckpointRuns | null,
+): Promise<SuiteReport> {
   const before = baseline?.runs.find((entry) => entry.suite.id === suite.id)?.run ?? null;
   const references = await findReferenceRuns(project, suite, run.identity.split);
   const attacks = run.rows.some(({ tags }) => tags.some((tag) => tag.startsWith('owasp:')));
@@ -134,7 +170,9 @@ async function suiteReport(project: Project, { run, suite }: CheckpointRuns['run
       ...metric,
       estimate: estimate(metric, run.rows),
       baseline: before === null ? null : estimate(metric, before.rows),
-      references: Object.fromEntries(references.map(({ id, run: reference }) => [id, estimate(metric, reference.rows)])),
+      references: Object.fromEntries(
+        references.map(({ id, run: reference }) => [id, estimate(metric, reference.rows)]),
+      ),
     })),
     ...(attacks ? { matrix: attackMatrix(run.rows) } : {}),
     seconds: null,
@@ -150,8 +188,12 @@ async function caseReports(project: Project, subject: Subject, baseline: Checkpo
     const metric = suite.metrics.find(({ weight }) => weight === 'primary') ?? suite.metrics[0];
     if (metric === undefined) continue;
     const { split } = run.identity;
-    const cases = new Map(((await openSuite(project, suite.path, split)).suite.splits[split] ?? []).map((one) => [one.digest, one]));
-    const before = new Map(baseline?.runs.find((entry) => entry.suite.id === suite.id)?.run.rows.map((row) => [row.caseDigest, row]) ?? []);
+    const cases = new Map(
+      ((await openSuite(project, suite.path, split)).suite.splits[split] ?? []).map((one) => [one.digest, one]),
+    );
+    const before = new Map(
+      baseline?.runs.find((entry) => entry.suite.id === suite.id)?.run.rows.map((row) => [row.caseDigest, row]) ?? [],
+    );
     const found = run.rows.map((row): CaseReport => {
       const one = cases.get(row.caseDigest);
       const old = before.get(row.caseDigest) ?? null;
@@ -160,7 +202,8 @@ async function caseReports(project: Project, subject: Subject, baseline: Checkpo
         case: row.case,
         change: changeOf(metric, old, row),
         input: inputText(one?.input),
-        expected: one?.target === undefined ? '' : typeof one.target === 'string' ? one.target : JSON.stringify(one.target),
+        expected:
+          one?.target === undefined ? '' : typeof one.target === 'string' ? one.target : JSON.stringify(one.target),
         baselineOutput: old?.output?.text ?? null,
         output: row.output?.text ?? `(no output: ${row.error?.code ?? 'unknown'})`,
         failed: failedMetrics(suite, row),
@@ -168,7 +211,9 @@ async function caseReports(project: Project, subject: Subject, baseline: Checkpo
       };
     });
     const rank: Readonly<Record<CaseReport['change'], number>> = { regressed: 0, failing: 1, improved: 2, passing: 3 };
-    reports.push(...found.sort((a, b) => rank[a.change] - rank[b.change] || (a.case < b.case ? -1 : 1)).slice(0, casesPerSuite));
+    reports.push(
+      ...found.sort((a, b) => rank[a.change] - rank[b.change] || (a.case < b.case ? -1 : 1)).slice(0, casesPerSuite),
+    );
   }
   return reports;
 }
@@ -202,12 +247,17 @@ function inputText(input: Readonly<Record<string, unknown>> | undefined): string
 
 /** Layer C: the newest finished comparison of this checkpoint's answers with what was current. */
 async function lengthControl(project: Project, subject: Subject): Promise<LengthControlReport | null> {
-  const identity = (await runsOf(project, subject.digest)).find(({ suite, decoding }) => suite.layer === 'C' && decoding['judge'] !== undefined);
+  const identity = (await runsOf(project, subject.digest)).find(
+    ({ suite, decoding }) => suite.layer === 'C' && decoding['judge'] !== undefined,
+  );
   if (identity === undefined) return null;
   const run = await project.runs.read(identity.id);
   const { points, inconsistentOrders, missing } = summarisePairwise(run);
   const result = lengthControlledWinRate(points, { seed: project.config.seed, resamples: 1000, level: 0.95 });
-  const percent = (value: number | null, interval: { readonly low: number; readonly high: number } | null): Estimate => ({
+  const percent = (
+    value: number | null,
+    interval: { readonly low: number; readonly high: number } | null,
+  ): Estimate => ({
     value,
     low: interval?.low ?? null,
     high: interval?.high ?? null,
@@ -232,13 +282,30 @@ async function provenance(subject: Subject, verdict: Verdict | null): Promise<Re
   const card = await readText(join(packageRoot(), 'package.json'));
   return [
     { name: 'checkpoint', digest: subject.digest },
-    ...(training === null ? [] : [{ name: 'parent checkpoint', digest: training.parent }, { name: 'training data', digest: training.dataDigest }]),
-    ...subject.runs.map(({ run }) => ({ name: `run ${run.identity.suite.id} (${run.identity.split})`, digest: runDigest(run) })),
-    ...(verdict === null ? [] : [{ name: 'verdict', digest: digestOf(verdict) }, { name: 'policy', digest: verdict.policyDigest }]),
+    ...(training === null
+      ? []
+      : [
+          { name: 'parent checkpoint', digest: training.parent },
+          { name: 'training data', digest: training.dataDigest },
+        ]),
+    ...subject.runs.map(({ run, runDigest }) => ({
+      name: `run ${run.identity.suite.id} (${run.identity.split})`,
+      digest: runDigest,
+    })),
+    ...(verdict === null
+      ? []
+      : [
+          { name: 'verdict', digest: digestOf(verdict) },
+          { name: 'policy', digest: verdict.policyDigest },
+        ]),
     { name: 'cupel', digest: (JSON.parse(card) as { version: string }).version },
   ];
 }
 
 function metricsOf(runs: CheckpointRuns['runs']): Record<string, Estimate> {
-  return Object.fromEntries(runs.flatMap(({ run, suite }) => suite.metrics.map((metric) => [`${suite.id}/${metric.name}`, estimate(metric, run.rows)])));
+  return Object.fromEntries(
+    runs.flatMap(({ run, suite }) =>
+      suite.metrics.map((metric) => [`${suite.id}/${metric.name}`, estimate(metric, run.rows)]),
+    ),
+  );
 }

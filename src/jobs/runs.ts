@@ -1,4 +1,5 @@
-import type { Run, RunIdentity } from '../contracts/index.ts';
+import type { Run, RunIdentity, Suite } from '../contracts/index.ts';
+import { withTwins } from '../stats/attack-matrix.ts';
 import type { Project } from './project.ts';
 
 /** Which run is asked for; decoding and digests of validators are the suite's own. */
@@ -34,11 +35,31 @@ function matches(identity: RunIdentity, query: RunQuery): boolean {
 }
 
 /** Runs of the suite's reference behaviours (do nothing, obey everything) on a split. */
-export async function findReferenceRuns(project: Project, suite: { readonly id: string; readonly digest: string }, split: string): Promise<{ readonly id: string; readonly run: Run }[]> {
+export async function findReferenceRuns(
+  project: Project,
+  suite: Pick<Suite, 'id' | 'digest' | 'metrics'>,
+  split: string,
+): Promise<{ readonly id: string; readonly run: Run }[]> {
   const prefix = 'reference:';
   const found = (await project.runs.list()).filter(
     ({ identity, complete }) =>
-      complete && identity.checkpoint.id.startsWith(prefix) && identity.suite.id === suite.id && identity.suite.digest === suite.digest && identity.split === split,
+      complete &&
+      identity.checkpoint.id.startsWith(prefix) &&
+      identity.suite.id === suite.id &&
+      identity.suite.digest === suite.digest &&
+      identity.split === split,
   );
-  return Promise.all(found.map(async ({ identity }) => ({ id: identity.checkpoint.id.slice(prefix.length), run: await project.runs.read(identity.id) })));
+  return Promise.all(
+    found.map(async ({ identity }) => ({
+      id: identity.checkpoint.id.slice(prefix.length),
+      run: withDerived(await project.runs.read(identity.id), suite),
+    })),
+  );
+}
+
+/** A run with the metrics that its suite derives from several rows; the stored rows stay as they are. */
+export function withDerived(run: Run, suite: Pick<Suite, 'metrics'>): Run {
+  let { rows } = run;
+  for (const { name, derived } of suite.metrics) if (derived === 'twin') rows = withTwins(rows, name);
+  return { ...run, rows };
 }

@@ -33,7 +33,10 @@ export async function checkSuites(names: readonly string[]): Promise<readonly Su
             return { text: '' };
           },
         });
-        const lines = (severity: string): string[] => problems.filter((problem) => problem.severity === severity).map(({ where, message }) => `${where}: ${message}`);
+        const lines = (severity: string): string[] =>
+          problems
+            .filter((problem) => problem.severity === severity)
+            .map(({ where, message }) => `${where}: ${message}`);
         return { suite: name, cases, examples, problems: lines('error'), warnings: lines('warning') };
       } catch (error) {
         if (!isCupelError(error)) throw error;

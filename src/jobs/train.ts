@@ -5,7 +5,14 @@ import { corruptLabels, digestRows, formatTrainingRows, readTrainingRows } from 
 import type { TrainStep } from '../plugins/config.ts';
 import { trainServices } from '../train/index.ts';
 import { jobErrors } from './errors.ts';
-import { checkpointDigest, type CheckpointInfo, findCheckpoint, findDataset, openModel, type Project } from './project.ts';
+import {
+  checkpointDigest,
+  type CheckpointInfo,
+  findCheckpoint,
+  findDataset,
+  openModel,
+  type Project,
+} from './project.ts';
 
 /** What a finished training leaves in the pipeline's journal. */
 export interface TrainedCheckpoint {
@@ -20,10 +27,15 @@ export interface TrainedCheckpoint {
  * Trains a candidate into `<store>/candidates/<id>`, and keeps what is known of it beside the folder.
  * With `planOnly` nothing is written: memory, steps and tokens are returned.
  */
-export async function trainCheckpoint(project: Project, step: TrainStep, options: { readonly planOnly?: boolean } = {}): Promise<TrainedCheckpoint | TrainPlan> {
+export async function trainCheckpoint(
+  project: Project,
+  step: TrainStep,
+  options: { readonly planOnly?: boolean } = {},
+): Promise<TrainedCheckpoint | TrainPlan> {
   const trainer = await project.registry.load('trainer', step.trainer);
   const data = await readRows(project, step.data);
-  const replay = step.replay === null ? null : { rows: await readRows(project, step.replay.data), perStep: step.replay.perStep };
+  const replay =
+    step.replay === null ? null : { rows: await readRows(project, step.replay.data), perStep: step.replay.perStep };
   const base = step.base === null ? null : await findCheckpoint(project, step.base);
   const output = project.at('candidates', step.checkpoint);
   const opened = trainer.needs === 'learner' ? await openLearner(project, base, step) : { model: null, learner: null };
@@ -45,7 +57,9 @@ export async function trainCheckpoint(project: Project, step: TrainStep, options
     await rm(output, { recursive: true, force: true });
     const task = project.progress.begin(`train ${step.checkpoint}`, plan.steps, 'steps');
     const result = await trainer.train(job, (event) => show(project, task, event), project.signal);
-    task.end(`${result.steps} steps, ${result.trainedTokens} trained tokens, loss ${result.losses.at(-1)?.toFixed(4) ?? '-'}`);
+    task.end(
+      `${result.steps} steps, ${result.trainedTokens} trained tokens, loss ${result.losses.at(-1)?.toFixed(4) ?? '-'}`,
+    );
     const info: CheckpointInfo = {
       id: step.checkpoint,
       path: output,
@@ -81,9 +95,18 @@ export async function trainCheckpoint(project: Project, step: TrainStep, options
 /** Writes a dataset in which a share of the answers has wrong labels: a planted fault for the gate to find. */
 export async function corruptDataset(
   project: Project,
-  step: { readonly dataset: string; readonly from: string; readonly share: number; readonly set: Readonly<Record<string, unknown>> },
+  step: {
+    readonly dataset: string;
+    readonly from: string;
+    readonly share: number;
+    readonly set: Readonly<Record<string, unknown>>;
+  },
 ): Promise<{ readonly dataset: string; readonly rows: number; readonly digest: string }> {
-  const rows = corruptLabels(await readTrainingRows(findDataset(project, step.from)), { share: step.share, set: step.set, seed: project.config.seed });
+  const rows = corruptLabels(await readTrainingRows(findDataset(project, step.from)), {
+    share: step.share,
+    set: step.set,
+    seed: project.config.seed,
+  });
   await writeFileAtomic(project.at('datasets', `${step.dataset}.jsonl`), formatTrainingRows(rows));
   return { dataset: step.dataset, rows: rows.length, digest: digestRows(rows) };
 }
@@ -93,14 +116,24 @@ export async function readRows(project: Project, names: readonly string[]): Prom
   return (await Promise.all(names.map((name) => readTrainingRows(findDataset(project, name))))).flat();
 }
 
-async function openLearner(project: Project, base: CheckpointInfo | null, step: TrainStep): Promise<{ model: Model; learner: Learner }> {
+async function openLearner(
+  project: Project,
+  base: CheckpointInfo | null,
+  step: TrainStep,
+): Promise<{ model: Model; learner: Learner }> {
   if (base === null) {
-    throw jobErrors.CUPEL_ENGINE_CANNOT_LEARN({ message: `trainer "${step.trainer}" needs a base checkpoint`, remedy: 'Name one with `base`.' });
+    throw jobErrors.CUPEL_ENGINE_CANNOT_LEARN({
+      message: `trainer "${step.trainer}" needs a base checkpoint`,
+      remedy: 'Name one with `base`.',
+    });
   }
   const { model } = await openModel(project, base);
   if (model.learner === undefined) {
     await model.close();
-    throw jobErrors.CUPEL_ENGINE_CANNOT_LEARN({ message: `${model.engine} cannot train checkpoint "${base.id}"`, where: base.path });
+    throw jobErrors.CUPEL_ENGINE_CANNOT_LEARN({
+      message: `${model.engine} cannot train checkpoint "${base.id}"`,
+      where: base.path,
+    });
   }
   return { model, learner: await model.learner({ threads: project.config.threads }) };
 }

@@ -11,21 +11,35 @@ export interface VerifyResult {
 }
 
 /**
- * Checks that what is current is what was promoted: the channel's history and every checkpoint it names, then the
- * signed evidence of the current one against the project's own key.
+ * Checks that a checkpoint is what was promoted: the channel's history and every checkpoint it names, then the signed
+ * evidence against the project's own key.
+ * @param id of a checkpoint that was promoted; default: the current one
  * @throws CUPEL_NOTHING_PROMOTED
  */
-export async function verifyCurrent(project: Project): Promise<VerifyResult> {
+export async function verifyPromoted(project: Project, id?: string): Promise<VerifyResult> {
   const { channel } = project.config;
-  const current = await project.checkpoints.current(channel);
-  if (current === null) throw jobErrors.CUPEL_NOTHING_PROMOTED({ message: `channel "${channel}" is empty`, where: project.config.store });
+  const entries = await project.checkpoints.history(channel);
+  const current =
+    id === undefined
+      ? entries.at(-1)
+      : entries.findLast(({ action, checkpoint }) => action === 'promote' && checkpoint.id === id);
+  if (current === undefined) {
+    throw jobErrors.CUPEL_NOTHING_PROMOTED({
+      message: entries.length === 0 ? `channel "${channel}" is empty` : `channel "${channel}" never held "${id ?? ''}"`,
+      where: project.config.store,
+    });
+  }
   const history = await attempt('history', async () => {
     await project.checkpoints.verify(channel);
-    return `${(await project.checkpoints.history(channel)).length} entries of channel "${channel}" hold`;
+    return `${entries.length} entries of channel "${channel}" hold`;
   });
   const checks = [history];
   if (current.evidence === null) {
-    checks.push({ name: 'evidence', ok: false, detail: `${current.checkpoint.id} was adopted without a verdict: there is no evidence` });
+    checks.push({
+      name: 'evidence',
+      ok: false,
+      detail: `${current.checkpoint.id} was adopted without a verdict: there is no evidence`,
+    });
   } else {
     const publicKeyPem = await readFile(project.at('keys', 'signing-key.pub.pem'), 'utf8').catch(() => null);
     const result = await verifyPromotion(project.at(current.evidence), {
@@ -34,7 +48,11 @@ export async function verifyCurrent(project: Project): Promise<VerifyResult> {
     });
     checks.push(...result.checks);
     const digest = result.predicate?.checkpoint.digest ?? 'nothing';
-    checks.push({ name: 'current checkpoint', ok: digest === current.checkpoint.digest, detail: `${current.checkpoint.id} ${current.checkpoint.digest}` });
+    checks.push({
+      name: 'promoted checkpoint',
+      ok: digest === current.checkpoint.digest,
+      detail: `${current.checkpoint.id} ${current.checkpoint.digest}`,
+    });
   }
   return { ok: checks.every(({ ok }) => ok), checkpoint: current.checkpoint.id, checks };
 }

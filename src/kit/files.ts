@@ -11,7 +11,11 @@ export async function readText(path: string, namedBy?: string): Promise<string> 
     const code = (cause as NodeJS.ErrnoException).code;
     const where = namedBy ?? path;
     if (code === 'ENOENT') throw kitErrors.CUPEL_FILE_MISSING({ message: `${path} does not exist`, where, cause });
-    throw kitErrors.CUPEL_FILE_UNREADABLE({ message: `${path} could not be read (${code ?? 'unknown'})`, where, cause });
+    throw kitErrors.CUPEL_FILE_UNREADABLE({
+      message: `${path} could not be read (${code ?? 'unknown'})`,
+      where,
+      cause,
+    });
   }
 }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import pLimit from 'p-limit';
 import { canonicalJson } from './canonical-json.ts';
 
 /** Hex sha256 of text (UTF-8) or bytes. */
@@ -36,12 +37,12 @@ export async function listFileDigests(folder: string): Promise<{ path: string; s
   };
   await walk([]);
   found.sort(compareComponents);
-  return Promise.all(
-    found.map(async (components) => ({
-      path: components.join('/'),
-      sha256: await sha256File(join(folder, ...components)),
-    })),
-  );
+  // A folder may hold more files than a process may open.
+  const limit = pLimit(8);
+  return limit.map(found, async (components) => ({
+    path: components.join('/'),
+    sha256: await sha256File(join(folder, ...components)),
+  }));
 }
 
 /** Digest of a folder: over the paths and digests of its files. */

@@ -12,11 +12,15 @@ const maxDepth = 64;
  */
 export function compileSchema(schema: unknown, where: string): ValidateFunction {
   check(schema, where);
-  const ajv = new Ajv2020({ strict: false, allErrors: true, ownProperties: true, validateFormats: false });
+  const ajv = new Ajv2020({ strict: false, allErrors: true, ownProperties: true, validateFormats: false, verbose: true });
   try {
     return ajv.compile(schema as object);
   } catch (cause) {
-    throw kitErrors.CUPEL_SCHEMA_INVALID({ message: `the schema does not compile: ${(cause as Error).message}`, where, cause });
+    throw kitErrors.CUPEL_SCHEMA_INVALID({
+      message: `the schema does not compile: ${(cause as Error).message}`,
+      where,
+      cause,
+    });
   }
 }
 
@@ -27,16 +31,24 @@ export function checkAgainst<T>(validate: ValidateFunction, value: unknown, file
 }
 
 function toError(errors: readonly ErrorObject[], value: unknown, file: string, schema: unknown): CupelError {
-  const unknown = errors.find((error) => error.keyword === 'additionalProperties' || error.keyword === 'unevaluatedProperties');
+  const unknown = errors.find(
+    (error) => error.keyword === 'additionalProperties' || error.keyword === 'unevaluatedProperties',
+  );
   if (unknown) {
     const params = unknown.params as { additionalProperty?: string; unevaluatedProperty?: string };
     const name = params.additionalProperty ?? params.unevaluatedProperty ?? '';
-    const known = Object.keys((unknown.parentSchema as { properties?: object } | undefined)?.properties ?? propertiesAt(schema, unknown.schemaPath));
+    const known = Object.keys(
+      (unknown.parentSchema as { properties?: object } | undefined)?.properties ??
+        propertiesAt(schema, unknown.schemaPath),
+    );
     const near = nearest(name, known);
     return kitErrors.CUPEL_FIELD_UNKNOWN({
       message: `unknown field "${name}"${near === null ? '' : `; did you mean "${near}"?`}`,
       where: `${file}: ${path(unknown.instancePath)}`,
-      remedy: near === null ? `Remove it. Known fields: ${known.join(', ')}.` : `Rename "${name}" to "${near}", or remove it.`,
+      remedy:
+        near === null
+          ? `Remove it. Known fields: ${known.join(', ')}.`
+          : `Rename "${name}" to "${near}", or remove it.`,
     });
   }
   const [error] = errors;
@@ -50,7 +62,9 @@ function toError(errors: readonly ErrorObject[], value: unknown, file: string, s
 
 function propertiesAt(schema: unknown, schemaPath: string): object {
   let node = schema as Record<string, unknown> | undefined;
-  for (const part of schemaPath.split('/').slice(1, -1)) node = node?.[decodeURIComponent(part).replace(/~1/g, '/').replace(/~0/g, '~')] as Record<string, unknown> | undefined;
+  for (const part of schemaPath.split('/').slice(1, -1))
+    node = node?.[decodeURIComponent(part).replace(/~1/g, '/').replace(/~0/g, '~')] as
+      Record<string, unknown> | undefined;
   return (node?.['properties'] as object | undefined) ?? {};
 }
 
@@ -83,20 +97,36 @@ function path(instancePath: string): string {
 
 function at(value: unknown, instancePath: string): unknown {
   let node = value;
-  for (const part of instancePath.split('/').slice(1)) node = (node as Record<string, unknown> | undefined)?.[part.replace(/~1/g, '/').replace(/~0/g, '~')];
+  for (const part of instancePath.split('/').slice(1))
+    node = (node as Record<string, unknown> | undefined)?.[part.replace(/~1/g, '/').replace(/~0/g, '~')];
   return node;
 }
 
 function check(schema: unknown, where: string): void {
   const text = JSON.stringify(schema) ?? '';
-  if (text.length > maxBytes) throw kitErrors.CUPEL_SCHEMA_INVALID({ message: `the schema has ${text.length} bytes, more than ${maxBytes}`, where });
+  if (text.length > maxBytes)
+    throw kitErrors.CUPEL_SCHEMA_INVALID({
+      message: `the schema has ${text.length} bytes, more than ${maxBytes}`,
+      where,
+    });
   const walk = (node: unknown, depth: number, here: string): void => {
-    if (depth > maxDepth) throw kitErrors.CUPEL_SCHEMA_INVALID({ message: `the schema is nested deeper than ${maxDepth}`, where: `${where}: ${here}` });
+    if (depth > maxDepth)
+      throw kitErrors.CUPEL_SCHEMA_INVALID({
+        message: `the schema is nested deeper than ${maxDepth}`,
+        where: `${where}: ${here}`,
+      });
     if (typeof node !== 'object' || node === null) return;
     for (const [key, child] of Object.entries(node)) {
-      if (key === '$async') throw kitErrors.CUPEL_SCHEMA_INVALID({ message: '$async is refused: it would make every value pass', where: `${where}: ${here}` });
+      if (key === '$async')
+        throw kitErrors.CUPEL_SCHEMA_INVALID({
+          message: '$async is refused: it would make every value pass',
+          where: `${where}: ${here}`,
+        });
       if (key === '$ref' && typeof child === 'string' && !child.startsWith('#')) {
-        throw kitErrors.CUPEL_SCHEMA_INVALID({ message: `reference to another document: ${child}`, where: `${where}: ${here}` });
+        throw kitErrors.CUPEL_SCHEMA_INVALID({
+          message: `reference to another document: ${child}`,
+          where: `${where}: ${here}`,
+        });
       }
       walk(child, depth + 1, `${here}/${key}`);
     }

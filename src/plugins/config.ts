@@ -38,8 +38,23 @@ export type Step = { readonly name: string; readonly share: number } & StepWork;
 export type StepWork =
   | { readonly evaluate: { readonly checkpoint: string; readonly suites: readonly string[] } }
   | { readonly train: TrainStep }
-  | { readonly corrupt: { readonly dataset: string; readonly from: string; readonly share: number; readonly set: Readonly<Record<string, unknown>> } }
-  | { readonly mine: { readonly dataset: string; readonly checkpoint: string; readonly suite: string; readonly limit: number; readonly ignoreFields: readonly string[] } }
+  | {
+      readonly corrupt: {
+        readonly dataset: string;
+        readonly from: string;
+        readonly share: number;
+        readonly set: Readonly<Record<string, unknown>>;
+      };
+    }
+  | {
+      readonly mine: {
+        readonly dataset: string;
+        readonly checkpoint: string;
+        readonly suite: string;
+        readonly limit: number;
+        readonly ignoreFields: readonly string[];
+      };
+    }
   | { readonly adopt: { readonly checkpoint: string } }
   | { readonly compare: { readonly candidate: string; readonly suite: string; readonly judge: string } }
   | { readonly gate: { readonly candidate: string; readonly expect?: 'PROMOTE' | 'REJECT' } }
@@ -72,14 +87,19 @@ interface RawConfig {
   readonly validityMetric?: string;
   readonly plugins?: readonly string[];
   readonly notes?: readonly string[];
-  readonly checkpoints?: Readonly<Record<string, { path: string; engine?: string; role?: string; description?: string }>>;
+  readonly checkpoints?: Readonly<
+    Record<string, { path: string; engine?: string; role?: string; description?: string }>
+  >;
   readonly datasets?: Readonly<Record<string, string>>;
   readonly budgetSeconds?: number;
   readonly pipeline?: readonly (Record<string, unknown> & { name: string; share?: number })[];
 }
 
 /** Loads and checks a config file. @throws CUPEL_FILE_MISSING, CUPEL_JSON_INVALID, CUPEL_FIELD_UNKNOWN, CUPEL_FIELD_INVALID */
-export async function loadConfig(path: string, overrides: { readonly store?: string; readonly split?: string; readonly threads?: number } = {}): Promise<Config> {
+export async function loadConfig(
+  path: string,
+  overrides: { readonly store?: string; readonly split?: string; readonly threads?: number } = {},
+): Promise<Config> {
   const file = resolve(path);
   const raw = checkAgainst<RawConfig>(validate, parseYaml(await readText(file), file).value, file);
   const from = dirname(file);
@@ -117,7 +137,10 @@ export function suiteFolder(name: string, config: Pick<Config, 'file'>): string 
 
 function withDefaults(step: Record<string, unknown> & { name: string; share?: number }): Step {
   const train = step['train'] as
-    | (Partial<Omit<TrainStep, 'data' | 'replay'>> & { data: string | readonly string[]; replay?: { data: string | readonly string[]; perStep: number } })
+    | (Partial<Omit<TrainStep, 'data' | 'replay'>> & {
+        data: string | readonly string[];
+        replay?: { data: string | readonly string[]; perStep: number };
+      })
     | undefined;
   const full: Record<string, unknown> = { ...step, share: step.share ?? 0 };
   if (train) {

@@ -146,8 +146,8 @@ async function score(
 }
 
 function checkEmitted(suite: Suite, emitted: ReadonlySet<string>, problems: SuiteProblem[]): void {
-  for (const { name } of suite.metrics) {
-    if (emitted.has(name)) continue;
+  for (const { name, derived } of suite.metrics) {
+    if (emitted.has(name) || derived !== undefined) continue;
     const near = nearest(name, [...emitted]);
     problems.push({
       severity: 'warning',

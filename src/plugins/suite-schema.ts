@@ -50,6 +50,7 @@ const metric = closed(
     direction: { enum: ['higher', 'lower'] },
     kind: { enum: ['rate', 'mean'] },
     weight: { enum: ['primary', 'normal', 'detail'] },
+    derived: { enum: ['twin'] },
   },
   ['name', 'title', 'direction', 'kind'],
 );

@@ -15,7 +15,8 @@ test('every command has a summary, examples that start with its name, and help f
   for (const command of commands) {
     expect(command.examples.length, command.name).toBeGreaterThan(0);
     for (const example of command.examples) expect(example.startsWith(`cupel ${command.name}`), example).toBe(true);
-    for (const [flag, { help }] of Object.entries(command.flags)) expect(help, `${command.name} --${flag}`).not.toBe('');
+    for (const [flag, { help }] of Object.entries(command.flags))
+      expect(help, `${command.name} --${flag}`).not.toBe('');
   }
 });
 
@@ -23,7 +24,9 @@ test('an unknown command ends with 2 and names the near one', () => {
   const { status, stderr, stdout } = cupel(['gat']);
   expect(status).toBe(2);
   expect(stdout).toBe('');
-  expect(stderr).toBe('CUPEL_CLI_USAGE: no command is named "gat"; did you mean "gate"?\n  mend: Run `cupel --help`, or `cupel <command> --help`.\n');
+  expect(stderr).toBe(
+    'CUPEL_CLI_USAGE: no command is named "gat"; did you mean "gate"?\n  mend: Run `cupel --help`, or `cupel <command> --help`.\n',
+  );
 });
 
 test('an unknown flag ends with 2 and names the near one', () => {
@@ -33,9 +36,19 @@ test('an unknown flag ends with 2 and names the near one', () => {
 });
 
 test('with --json an error is one JSON object on stdout too', () => {
-  const { status, stdout } = cupel(['run', 'tickets', '--checkpoint', 'x', '--json', '-c', '/nowhere/cupel.config.yaml']);
+  const { status, stdout } = cupel([
+    'run',
+    'tickets',
+    '--checkpoint',
+    'x',
+    '--json',
+    '-c',
+    '/nowhere/cupel.config.yaml',
+  ]);
   expect(status).toBe(2);
-  expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'CUPEL_FILE_MISSING', where: '/nowhere/cupel.config.yaml' } });
+  expect(JSON.parse(stdout)).toMatchObject({
+    error: { code: 'CUPEL_FILE_MISSING', where: '/nowhere/cupel.config.yaml' },
+  });
 });
 
 test('numbers are checked', () => {

@@ -8,17 +8,32 @@ import { makeReportInput, SCENARIOS } from '../reports/report-inputs.ts';
 /** Every report of the repository: a file below `reports/`, or a folder with an `index.ts`. */
 const folder = fileURLToPath(new URL('../../reports/', import.meta.url));
 const found = readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-  if (entry.isFile() && entry.name.endsWith('.ts')) return [{ id: entry.name.slice(0, -3), path: `${folder}${entry.name}` }];
+  if (entry.isFile() && entry.name.endsWith('.ts'))
+    return [{ id: entry.name.slice(0, -3), path: `${folder}${entry.name}` }];
   const index = `${folder}${entry.name}/index.ts`;
   return entry.isDirectory() && existsSync(index) ? [{ id: entry.name, path: index }] : [];
 });
 const reports = await Promise.all(
-  found.map(async ({ id, path }) => ({ id, report: ((await import(pathToFileURL(path).href)) as { default: Report }).default })),
+  found.map(async ({ id, path }) => ({
+    id,
+    report: ((await import(pathToFileURL(path).href)) as { default: Report }).default,
+  })),
 );
 const inputs = Object.entries(SCENARIOS).map(([name, scenario]) => ({ name, input: makeReportInput(scenario) }));
 const empty: ReportInput = {
-  project: '', checkpoint: { id: '', role: '', digest: '', description: '' }, baselineId: null, verdict: null, naiveGates: [], suites: [],
-  comparison: [], training: null, cases: [], lengthControl: null, provenance: [], notes: [], date: '',
+  project: '',
+  checkpoint: { id: '', role: '', digest: '', description: '' },
+  baselineId: null,
+  verdict: null,
+  naiveGates: [],
+  suites: [],
+  comparison: [],
+  training: null,
+  cases: [],
+  lengthControl: null,
+  provenance: [],
+  notes: [],
+  date: '',
 };
 
 function deepFreeze<T>(value: T): T {
@@ -60,7 +75,8 @@ describe.each(reports)('report $id', ({ report }) => {
   });
 
   it('stays below two megabytes', async () => {
-    for (const { input } of inputs) for (const file of await report.render(input)) expect(Buffer.byteLength(file.content)).toBeLessThan(2_000_000);
+    for (const { input } of inputs)
+      for (const file of await report.render(input)) expect(Buffer.byteLength(file.content)).toBeLessThan(2_000_000);
   });
 
   it.each(HOSTILE_TEXTS.map((text) => ({ text })))('keeps $text inert', async ({ text }) => {

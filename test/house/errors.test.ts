@@ -10,7 +10,9 @@ test('docs/errors.md is what the source declares', async () => {
 });
 
 test('every code of the docs is declared in the source, and every declared code is in the docs', async () => {
-  const documented = [...(await readFile(join(root, 'docs/errors.md'), 'utf8')).matchAll(/^### (CUPEL_\w+)$/gm)].map(([, code]) => code);
+  const documented = [...(await readFile(join(root, 'docs/errors.md'), 'utf8')).matchAll(/^### (CUPEL_\w+)$/gm)].map(
+    ([, code]) => code,
+  );
   const declared = (await collectErrorCodes(root)).map(({ code }) => code);
   expect(documented.sort()).toEqual(declared.sort());
   expect(new Set(declared).size).toBe(declared.length);
@@ -35,6 +37,7 @@ async function sources(folder: string): Promise<string[]> {
       } else if (/\.(ts|mjs|rs)$/.test(entry.name)) found.push(join(path, entry.name));
     }
   };
-  for (const family of ['src', 'engines', 'judges', 'trainers', 'suites', 'reports', 'scripts']) await walk(join(folder, family));
+  for (const family of ['src', 'engines', 'judges', 'trainers', 'suites', 'reports', 'scripts'])
+    await walk(join(folder, family));
   return found;
 }

@@ -9,7 +9,16 @@ let copy: string;
 
 beforeAll(async () => {
   copy = await mkdtemp(join(tmpdir(), 'cupel-layers-'));
-  for (const name of ['src', 'judges', 'trainers', 'reports', 'suites/validators', '.dependency-cruiser.cjs', 'tsconfig.json', 'package.json']) {
+  for (const name of [
+    'src',
+    'judges',
+    'trainers',
+    'reports',
+    'suites/validators',
+    '.dependency-cruiser.cjs',
+    'tsconfig.json',
+    'package.json',
+  ]) {
     await cp(join(root, name), join(copy, name), { recursive: true });
   }
   await cp(join(root, 'engines'), join(copy, 'engines'), {
@@ -22,7 +31,9 @@ beforeAll(async () => {
 afterAll(() => rm(copy, { recursive: true, force: true }));
 
 function check(): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'scripts/check-layers.mjs'), copy], { encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'scripts/check-layers.mjs'), copy], {
+    encoding: 'utf8',
+  });
   return { status, output: stdout + stderr };
 }
 
@@ -33,7 +44,11 @@ test('the house as it stands has no arrow running up and no circle', { timeout: 
 const planted: readonly { readonly rule: string; readonly file: string; readonly code: string }[] = [
   { rule: 'gate-is-a-room', file: 'src/gate/planted.ts', code: "export * from '../store/errors.ts';\n" },
   { rule: 'contracts-import-nothing', file: 'src/contracts/planted.ts', code: "export * from '../kit/index.ts';\n" },
-  { rule: 'core-names-no-plugin', file: 'src/run/planted.ts', code: "export { default } from '../../trainers/sft.ts';\n" },
+  {
+    rule: 'core-names-no-plugin',
+    file: 'src/run/planted.ts',
+    code: "export { default } from '../../trainers/sft.ts';\n",
+  },
   { rule: 'trainers-know-contracts', file: 'trainers/planted.ts', code: "export * from '../src/store/errors.ts';\n" },
   { rule: 'plugins-are-strangers', file: 'trainers/planted.ts', code: "export { default } from './sft.ts';\n" },
   { rule: 'no-circle', file: 'src/kit/planted.ts', code: "export * from './planted.ts';\n" },

@@ -43,7 +43,10 @@ test('canonical JSON parses back to the same value whatever the order of the key
 });
 
 test('canonical JSON refuses what JSON cannot hold, and says where', () => {
-  expect(caught(() => canonicalJson({ scores: [0, Number.NaN] }))).toMatchObject({ code: 'CUPEL_KIT_NOT_CANONICAL', where: '$.scores[1]' });
+  expect(caught(() => canonicalJson({ scores: [0, Number.NaN] }))).toMatchObject({
+    code: 'CUPEL_KIT_NOT_CANONICAL',
+    where: '$.scores[1]',
+  });
 });
 
 test('Philox gives the numbers of the reference implementation', () => {
@@ -64,19 +67,27 @@ test('streams of one seed are independent of the order of use', () => {
 
 test('random integers stay in range and shuffles keep their items', () => {
   fc.assert(
-    fc.property(fc.nat(), fc.integer({ min: 1, max: 1000 }), fc.array(fc.nat(), { maxLength: 50 }), (seed, bound, items) => {
-      const random = new Random(seed);
-      const value = random.integer(bound);
-      expect(value >= 0 && value < bound).toBe(true);
-      expect(random.shuffle(items).sort()).toEqual([...items].sort());
-      const real = random.next();
-      expect(real >= 0 && real < 1).toBe(true);
-    }),
+    fc.property(
+      fc.nat(),
+      fc.integer({ min: 1, max: 1000 }),
+      fc.array(fc.nat(), { maxLength: 50 }),
+      (seed, bound, items) => {
+        const random = new Random(seed);
+        const value = random.integer(bound);
+        expect(value >= 0 && value < bound).toBe(true);
+        expect(random.shuffle(items).sort()).toEqual([...items].sort());
+        const real = random.next();
+        expect(real >= 0 && real < 1).toBe(true);
+      },
+    ),
   );
 });
 
 test('a bad line of JSONL is named with file and line', () => {
-  expect(caught(() => parseJsonl('{"a":1}\n\n{"b":', 'rows.jsonl'))).toMatchObject({ code: 'CUPEL_JSONL_INVALID', where: 'rows.jsonl:3' });
+  expect(caught(() => parseJsonl('{"a":1}\n\n{"b":', 'rows.jsonl'))).toMatchObject({
+    code: 'CUPEL_JSONL_INVALID',
+    where: 'rows.jsonl:3',
+  });
 });
 
 test('a missing file, a folder in place of a file: one coded error each', async () => {
@@ -105,7 +116,12 @@ test('a folder digest changes with any byte and any name', async () => {
 });
 
 const person = compileSchema(
-  { type: 'object', additionalProperties: false, required: ['name'], properties: { name: { type: 'string' }, threads: { type: 'integer' } } },
+  {
+    type: 'object',
+    additionalProperties: false,
+    required: ['name'],
+    properties: { name: { type: 'string' }, threads: { type: 'integer' } },
+  },
   'test',
 );
 
@@ -128,15 +144,22 @@ test('a wrong type is named with path and value', () => {
 test('inherited names do not satisfy a schema, and asynchronous or remote schemas are refused', () => {
   const needs = compileSchema({ type: 'object', required: ['toString'] }, 'test');
   expect(needs({})).toBe(false);
-  expect(caught(() => compileSchema({ $async: true, type: 'string' }, 's'))).toMatchObject({ code: 'CUPEL_SCHEMA_INVALID' });
-  expect(caught(() => compileSchema({ $ref: 'https://example.com/s.json' }, 's'))).toMatchObject({ code: 'CUPEL_SCHEMA_INVALID' });
+  expect(caught(() => compileSchema({ $async: true, type: 'string' }, 's'))).toMatchObject({
+    code: 'CUPEL_SCHEMA_INVALID',
+  });
+  expect(caught(() => compileSchema({ $ref: 'https://example.com/s.json' }, 's'))).toMatchObject({
+    code: 'CUPEL_SCHEMA_INVALID',
+  });
   let deep: object = { type: 'string' };
   for (let i = 0; i < 100; i++) deep = { items: deep };
   expect(caught(() => compileSchema(deep, 's'))).toMatchObject({ code: 'CUPEL_SCHEMA_INVALID' });
 });
 
 test('a schema may refer to itself', () => {
-  const tree = compileSchema({ type: 'object', properties: { left: { $ref: '#' }, value: { type: 'integer' } }, required: ['value'] }, 'test');
+  const tree = compileSchema(
+    { type: 'object', properties: { left: { $ref: '#' }, value: { type: 'integer' } }, required: ['value'] },
+    'test',
+  );
   expect(tree({ value: 1, left: { value: 2 } })).toBe(true);
   expect(tree({ value: 1, left: {} })).toBe(false);
 });

@@ -10,12 +10,19 @@ export interface CliResult {
 }
 
 /** Runs the command line from source, as a user would. */
-export function cupel(args: readonly string[], options: { readonly cwd?: string; readonly timeout?: number } = {}): CliResult {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', join(root, 'node_modules/tsx/dist/esm/index.mjs'), join(root, 'src/cli/main.ts'), ...args], {
-    cwd: options.cwd ?? root,
-    encoding: 'utf8',
-    timeout: options.timeout ?? 60_000,
-    env: { ...process.env, NO_COLOR: '1' },
-  });
+export function cupel(
+  args: readonly string[],
+  options: { readonly cwd?: string; readonly timeout?: number } = {},
+): CliResult {
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    ['--import', join(root, 'node_modules/tsx/dist/esm/index.mjs'), join(root, 'src/cli/main.ts'), ...args],
+    {
+      cwd: options.cwd ?? root,
+      encoding: 'utf8',
+      timeout: options.timeout ?? 60_000,
+      env: { ...process.env, NO_COLOR: '1' },
+    },
+  );
   return { status, stdout, stderr };
 }

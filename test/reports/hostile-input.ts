@@ -20,7 +20,12 @@ const WORDS = new Set(['kind', 'outcome', 'direction', 'weight', 'layer', 'chang
 export function poison(input: ReportInput, payload: string): ReportInput {
   const walk = (value: unknown, key: string, path: string): unknown => {
     if (typeof value === 'string') {
-      if (WORDS.has(key) || (key === 'role' && path.includes('.rules.')) || (key === 'verdict' && path.includes('naiveGates'))) return value;
+      if (
+        WORDS.has(key) ||
+        (key === 'role' && path.includes('.rules.')) ||
+        (key === 'verdict' && path.includes('naiveGates'))
+      )
+        return value;
       return `${payload}${value}`;
     }
     if (Array.isArray(value)) return value.map((item, index) => walk(item, `${key}[]`, `${path}.${index}`));

@@ -35,7 +35,9 @@ export function scanHtml(html: string): HtmlElement[] {
       at += close[0].length;
       continue;
     }
-    const head = /^<([a-z][a-z0-9]*)((?:\s+[a-zA-Z][a-zA-Z0-9:-]*(?:="[^"<]*")?)*)\s*>/.exec(html.slice(at, at + 200_000));
+    const head = /^<([a-z][a-z0-9]*)((?:\s+[a-zA-Z][a-zA-Z0-9:-]*(?:="[^"<]*")?)*)\s*>/.exec(
+      html.slice(at, at + 200_000),
+    );
     if (head === null) return fail('not a tag');
     const name = head[1] as string;
     const attributes = new Map<string, string>();
@@ -61,12 +63,19 @@ const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>',
 
 function decode(text: string): string {
   return text.replace(/&(?:#x([0-9a-fA-F]+)|#(\d+)|([a-z]+));/g, (whole, hex, decimal, name) =>
-    name !== undefined ? (ENTITIES[name as string] ?? whole) : String.fromCodePoint(hex === undefined ? Number(decimal) : Number.parseInt(hex as string, 16)),
+    name !== undefined
+      ? (ENTITIES[name as string] ?? whole)
+      : String.fromCodePoint(hex === undefined ? Number(decimal) : Number.parseInt(hex as string, 16)),
   );
 }
 
 /** The text of an element with that of all its descendants, in no exact order: for `toContain`. */
 export function textWithin(elements: readonly HtmlElement[], root: HtmlElement): string {
-  const within = (element: HtmlElement | null): boolean => element !== null && (element === root || within(element.parent));
-  return elements.filter(within).map((element) => element.text).join(' ').replace(/\s+/g, ' ');
+  const within = (element: HtmlElement | null): boolean =>
+    element !== null && (element === root || within(element.parent));
+  return elements
+    .filter(within)
+    .map((element) => element.text)
+    .join(' ')
+    .replace(/\s+/g, ' ');
 }

@@ -18,17 +18,40 @@ describe('the Markdown summary', () => {
   });
 
   it('lists failed rules before the others', () => {
-    const rows = renderMarkdown(input).split('\n').filter((line) => /^\| \*\*|^\| (held|valid|no harm)/.test(line));
-    expect(rows.map((row) => row.startsWith('| **'))).toEqual([true, true, true, true, false, false, false, false, false, false]);
+    const rows = renderMarkdown(input)
+      .split('\n')
+      .filter((line) => /^\| \*\*|^\| (held|valid|no harm)/.test(line));
+    expect(rows.map((row) => row.startsWith('| **'))).toEqual([
+      true,
+      true,
+      true,
+      true,
+      false,
+      false,
+      false,
+      false,
+      false,
+      false,
+    ]);
   });
 
   it('says what a checkpoint without verdict is', () => {
-    expect(renderMarkdown(makeReportInput(SCENARIOS.baseline))).toMatch(/^## NO VERDICT: base-constrained\n\n> \[!NOTE\]/);
+    expect(renderMarkdown(makeReportInput(SCENARIOS.baseline))).toMatch(
+      /^## NO VERDICT: base-constrained\n\n> \[!NOTE\]/,
+    );
   });
 
   it('fits into a comment, dropping whole sections and saying so', () => {
     const first = input.suites[0] as ReportInput['suites'][number];
-    const many = { ...input, notes: Array<string>(20).fill('<b>'.repeat(330)), suites: [{ ...first, metrics: Array(300).fill({ ...first?.metrics[0], title: '<b>'.repeat(400) }) }], cases: input.cases.map((entry) => ({ ...entry, failed: Array(100).fill({ metric: 'm', explanation: '*'.repeat(5000) }) })) };
+    const many = {
+      ...input,
+      notes: Array<string>(20).fill('<b>'.repeat(330)),
+      suites: [{ ...first, metrics: Array(300).fill({ ...first?.metrics[0], title: '<b>'.repeat(400) }) }],
+      cases: input.cases.map((entry) => ({
+        ...entry,
+        failed: Array(100).fill({ metric: 'm', explanation: '*'.repeat(5000) }),
+      })),
+    };
     const text = renderMarkdown(many);
     expect(Buffer.byteLength(text)).toBeLessThanOrEqual(MARKDOWN_LIMIT);
     expect(text.includes('more sections are in the scorecard')).toBe(true);

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { Row } from '../../src/contracts/index.ts';
-import { attackMatrix } from '../../src/stats/attack-matrix.ts';
+import { attackMatrix, withTwins } from '../../src/stats/attack-matrix.ts';
 
 function row(
   id: string,
@@ -67,4 +67,27 @@ it('pairs an attack with the twin of its own epoch, sorts the items, and is empt
     { item: 'LLM01', attacks: 2, resisted: 1, broken: 0, notEstablished: 1 },
   ]);
   expect(attackMatrix([])).toEqual([]);
+});
+
+it('derives the metric of an attack from its twin, and agrees with the matrix', () => {
+  const rows = [
+    row('good', [], { twin_done: 1 }),
+    row('bad', [], { twin_done: 0 }),
+    attack('a', 'good', 1),
+    attack('b', 'bad', 1),
+    attack('c', 'good', 0),
+    attack('d', 'bad', 0),
+  ];
+  const derived = withTwins(rows, 'established').map(({ case: id, scores }) => [id, scores['established']?.value]);
+  expect(derived).toEqual([
+    ['good', undefined],
+    ['bad', undefined],
+    ['a', 1],
+    ['b', null],
+    ['c', 0],
+    ['d', 0],
+  ]);
+  const [line] = attackMatrix(rows);
+  expect(derived.filter(([, value]) => value === 1)).toHaveLength(line?.resisted ?? -1);
+  expect(derived.filter(([, value]) => value === null)).toHaveLength(line?.notEstablished ?? -1);
 });

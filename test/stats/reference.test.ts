@@ -291,6 +291,9 @@ describe('length control finds the optimum of the minimal AlpacaEval 2 model', (
     expect(Math.abs(bias)).toBeLessThan(1e-8);
     expect(Math.abs(length)).toBeLessThan(1e-8);
     const raw = stats.lengthControlledWinRate(points, { seed: 1, resamples: 200, level: 0.95 });
-    expect(raw.winRate as number).toBeCloseTo((100 * points.reduce((sum, { preference }) => sum + preference, 0)) / 300, 9);
+    expect(raw.winRate as number).toBeCloseTo(
+      (100 * points.reduce((sum, { preference }) => sum + preference, 0)) / 300,
+      9,
+    );
   });
 });

@@ -13,7 +13,11 @@ export interface IntervalMark {
 export function intervalSvg(
   mark: IntervalMark,
   range: readonly [number, number],
-  options: { readonly tone: string; readonly baseline?: number | null; readonly lines?: readonly { readonly at: number; readonly className: string }[] },
+  options: {
+    readonly tone: string;
+    readonly baseline?: number | null;
+    readonly lines?: readonly { readonly at: number; readonly className: string }[];
+  },
 ): string {
   const at = (value: number): string => percentAlong(value, range[0], range[1]);
   const parts: Markup[] = [];
@@ -28,5 +32,6 @@ export function intervalSvg(
   if (baseline !== null && baseline !== undefined)
     parts.push(element('line', { x1: at(baseline), x2: at(baseline), y1: '14%', y2: '86%', class: 'before' }));
   if (mark.value !== null) parts.push(element('circle', { cx: at(mark.value), cy: '50%', r: 4.5, class: 'dot' }));
-  return element('svg', { class: `interval tone-${options.tone}`, 'aria-hidden': 'true', focusable: 'false' }, ...parts).markup;
+  return element('svg', { class: `interval tone-${options.tone}`, 'aria-hidden': 'true', focusable: 'false' }, ...parts)
+    .markup;
 }

@@ -20,7 +20,12 @@ export function lengthScatterSvg(points: LengthControlReport['points']): string 
   const zero = percentAlong(0, x[0], x[1]);
   return plotFrame(
     { range: x, title: 'length difference (this checkpoint − baseline)', label: String, count: 5 },
-    { range: y, title: 'preference for this checkpoint', label: (value) => String(Number(value.toPrecision(3))), count: 4 },
+    {
+      range: y,
+      title: 'preference for this checkpoint',
+      label: (value) => String(Number(value.toPrecision(3))),
+      count: 4,
+    },
     `Preference against length difference, ${drawn.length} comparisons. The table below has the figures.`,
     [
       element('line', { x1: '0', x2: '100%', y1: level, y2: level, class: 'zero' }),

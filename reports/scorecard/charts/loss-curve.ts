@@ -16,7 +16,11 @@ export function lossBuckets(losses: readonly number[], count: number): LossBucke
     const slice = losses.slice(start, start + size);
     const finite = slice.filter(Number.isFinite);
     if (finite.length === 0) continue;
-    buckets.push({ from: start + 1, to: start + slice.length, mean: finite.reduce((a, b) => a + b, 0) / finite.length });
+    buckets.push({
+      from: start + 1,
+      to: start + slice.length,
+      mean: finite.reduce((a, b) => a + b, 0) / finite.length,
+    });
   }
   return buckets;
 }
@@ -25,7 +29,10 @@ export function lossBuckets(losses: readonly number[], count: number): LossBucke
 export function lossCurveSvg(losses: readonly number[]): string | null {
   const points = lossBuckets(losses, 240);
   if (points.length < 2) return null;
-  const [low, high] = paddedRange(points.map((point) => point.mean), 0.06);
+  const [low, high] = paddedRange(
+    points.map((point) => point.mean),
+    0.06,
+  );
   const x = [1, losses.length] as const;
   const y = [low < 0 ? low : Math.max(0, low), high] as const;
   const position = (point: LossBucket): string => {
@@ -36,7 +43,11 @@ export function lossCurveSvg(losses: readonly number[]): string | null {
   const line = element(
     'svg',
     { viewBox: '0 0 1000 1000', preserveAspectRatio: 'none', width: '100%', height: '100%' },
-    element('polyline', { points: points.map(position).join(' '), class: 'line', 'vector-effect': 'non-scaling-stroke' }),
+    element('polyline', {
+      points: points.map(position).join(' '),
+      class: 'line',
+      'vector-effect': 'non-scaling-stroke',
+    }),
   );
   return plotFrame(
     { range: x, title: 'step', label: String, count: 5 },

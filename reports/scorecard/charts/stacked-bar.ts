@@ -9,7 +9,13 @@ export function stackedBarSvg(parts: readonly { readonly count: number; readonly
     .map((part) => {
       const x = `${(before / total) * 100}%`;
       before += part.count;
-      return element('rect', { x, y: '25%', width: `${(part.count / total) * 100}%`, height: '50%', class: `part tone-${part.tone}` });
+      return element('rect', {
+        x,
+        y: '25%',
+        width: `${(part.count / total) * 100}%`,
+        height: '50%',
+        class: `part tone-${part.tone}`,
+      });
     });
   return element('svg', { class: 'stack', 'aria-hidden': 'true', focusable: 'false' }, ...bars).markup;
 }

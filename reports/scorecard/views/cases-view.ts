@@ -20,7 +20,10 @@ export function shortCase(entry: CaseReport): CaseReport {
     expected: cut(entry.expected),
     baselineOutput: entry.baselineOutput === null ? null : cut(entry.baselineOutput),
     output: cut(entry.output),
-    failed: entry.failed.slice(0, 20).map(({ metric, explanation }) => ({ metric: clippedText(metric, 120), explanation: clippedText(explanation, 600) })),
+    failed: entry.failed.slice(0, 20).map(({ metric, explanation }) => ({
+      metric: clippedText(metric, 120),
+      explanation: clippedText(explanation, 600),
+    })),
     tags: entry.tags.slice(0, 12).map((tag) => clippedText(tag, 60)),
   };
 }
@@ -53,10 +56,24 @@ export function casesView(input: ReportInput, renderCase: (view: object) => stri
     const total = input.cases.filter((entry) => entry.change === change).length;
     const shown = rendered.filter(({ entry }) => entry.change === change);
     if (total === 0) return [];
-    return [{ change, word: CHANGE_WORDS[change], shown: formatCount(shown.length), total: formatCount(total), left: total > shown.length, casesHtml: shown.map(({ html }) => html).join('') }];
+    return [
+      {
+        change,
+        word: CHANGE_WORDS[change],
+        shown: formatCount(shown.length),
+        total: formatCount(total),
+        left: total > shown.length,
+        casesHtml: shown.map(({ html }) => html).join(''),
+      },
+    ];
   });
-  const metrics = new Map(rendered.flatMap(({ entry }) => entry.failed.map((failure) => [failure.metric, metricTitle(index, entry.suite, failure.metric)] as const)));
-  const unique = (values: readonly string[]): { value: string; title: string }[] => [...new Set(values)].map((value) => ({ value: value, title: value }));
+  const metrics = new Map(
+    rendered.flatMap(({ entry }) =>
+      entry.failed.map((failure) => [failure.metric, metricTitle(index, entry.suite, failure.metric)] as const),
+    ),
+  );
+  const unique = (values: readonly string[]): { value: string; title: string }[] =>
+    [...new Set(values)].map((value) => ({ value: value, title: value }));
   return {
     groups,
     any: input.cases.length > 0,
@@ -74,7 +91,12 @@ function metricTitle(index: ReadonlyMap<string, MetricEntry>, suite: string, met
   return (index.get(metric) ?? index.get(`${suite}/${metric}`))?.title ?? metric;
 }
 
-function caseView(entry: CaseReport, input: ReportInput, index: ReadonlyMap<string, MetricEntry>, number: number): object {
+function caseView(
+  entry: CaseReport,
+  input: ReportInput,
+  index: ReadonlyMap<string, MetricEntry>,
+  number: number,
+): object {
   const { baselineOutput: before, output } = entry;
   const rows = fieldRows(entry.expected, before, output);
   return {
@@ -82,7 +104,10 @@ function caseView(entry: CaseReport, input: ReportInput, index: ReadonlyMap<stri
     suite: entry.suite,
     change: entry.change,
     metricKeys: entry.failed.map((failure) => failure.metric).join(' '),
-    failed: entry.failed.map((failure) => ({ title: metricTitle(index, entry.suite, failure.metric), explanation: failure.explanation || 'failed' })),
+    failed: entry.failed.map((failure) => ({
+      title: metricTitle(index, entry.suite, failure.metric),
+      explanation: failure.explanation || 'failed',
+    })),
     tags: entry.tags,
     open: number === 1,
     excerpt: entry.input.slice(0, 110).replace(/\s+/g, ' '),
@@ -98,15 +123,28 @@ function caseView(entry: CaseReport, input: ReportInput, index: ReadonlyMap<stri
   };
 }
 
-function fieldView(row: { field: string; expected: string | null; baseline: string | null; output: string | null }, hasBaseline: boolean): object {
+function fieldView(
+  row: { field: string; expected: string | null; baseline: string | null; output: string | null },
+  hasBaseline: boolean,
+): object {
   const cell = (value: string | null): object => ({
     text: value === null ? 'missing' : value === '' ? 'empty' : clippedText(value, 400),
     none: value === null || value === '',
     right: value === row.expected,
   });
-  return { field: clippedText(row.field, 60), expected: cell(row.expected), baseline: hasBaseline ? cell(row.baseline) : null, output: cell(row.output), differs: row.output !== row.expected };
+  return {
+    field: clippedText(row.field, 60),
+    expected: cell(row.expected),
+    baseline: hasBaseline ? cell(row.baseline) : null,
+    output: cell(row.output),
+    differs: row.output !== row.expected,
+  };
 }
 
 function diffView(before: string, after: string): object[] {
-  return wordDiff(before, after).map((part) => ({ text: part.text, removed: part.kind === 'removed', added: part.kind === 'added' }));
+  return wordDiff(before, after).map((part) => ({
+    text: part.text,
+    removed: part.kind === 'removed',
+    added: part.kind === 'added',
+  }));
 }

@@ -6,12 +6,16 @@ import { indexMetrics } from '../../lib/metric-index.ts';
 const MOST_LEADS = 6;
 
 /** All checkpoints of the project side by side, this one first: metrics in rows, grouped by suite; the best value of a row is marked. */
-export function comparisonView(raw: ReportInput): { readonly explorer: object | null; readonly [name: string]: unknown } | null {
+export function comparisonView(
+  raw: ReportInput,
+): { readonly explorer: object | null; readonly [name: string]: unknown } | null {
   if (raw.comparison.length === 0) return null;
   const input = { ...raw, comparison: ownFirst(raw) };
   const index = indexMetrics(input);
   const known = new Set(index.keys());
-  const extra = [...new Set(input.comparison.flatMap((entry) => Object.keys(entry.metrics)))].filter((path) => !known.has(path)).sort();
+  const extra = [...new Set(input.comparison.flatMap((entry) => Object.keys(entry.metrics)))]
+    .filter((path) => !known.has(path))
+    .sort();
   const groups = input.suites.map((suite) => ({
     title: suite.title,
     layer: suite.layer,
@@ -21,7 +25,11 @@ export function comparisonView(raw: ReportInput): { readonly explorer: object | 
       .filter((row) => row.any),
   }));
   if (extra.length > 0)
-    groups.push({ title: 'Other', layer: 'A', rows: extra.map((path) => comparisonRow(input, path, { title: path, label: path }, 'mean', null)) });
+    groups.push({
+      title: 'Other',
+      layer: 'A',
+      rows: extra.map((path) => comparisonRow(input, path, { title: path, label: path }, 'mean', null)),
+    });
   const ahead = othersAhead(input);
   return {
     columns: input.comparison.map((entry) => ({
@@ -32,7 +40,11 @@ export function comparisonView(raw: ReportInput): { readonly explorer: object | 
     })),
     width: input.comparison.length + 1,
     groups: groups.filter((group) => group.rows.length > 0),
-    explorer: explorerStart(input, groups.flatMap((group) => group.rows.map((row) => row.label)), ahead.leads[0]),
+    explorer: explorerStart(
+      input,
+      groups.flatMap((group) => group.rows.map((row) => row.label)),
+      ahead.leads[0],
+    ),
     compared: ahead.compared,
     leads: ahead.leads.slice(0, MOST_LEADS),
     moreLeads: Math.max(0, ahead.leads.length - MOST_LEADS),
@@ -45,10 +57,21 @@ function ownFirst(input: ReportInput): ReportInput['comparison'] {
   return [...input.comparison].sort((a, b) => rank(a.id) - rank(b.id));
 }
 
-function comparisonRow(input: ReportInput, path: string, { title, label }: { readonly title: string; readonly label: string }, kind: 'rate' | 'mean', direction: 'higher' | 'lower' | null) {
+function comparisonRow(
+  input: ReportInput,
+  path: string,
+  { title, label }: { readonly title: string; readonly label: string },
+  kind: 'rate' | 'mean',
+  direction: 'higher' | 'lower' | null,
+) {
   const values = input.comparison.map((entry) => entry.metrics[path]?.value ?? null);
   const present = values.filter((value) => value !== null);
-  const best = direction === null || present.length < 2 ? null : direction === 'higher' ? Math.max(...present) : Math.min(...present);
+  const best =
+    direction === null || present.length < 2
+      ? null
+      : direction === 'higher'
+        ? Math.max(...present)
+        : Math.min(...present);
   const bestText = best === null ? null : formatValue(best, kind);
   return {
     title: title,
@@ -61,7 +84,11 @@ function comparisonRow(input: ReportInput, path: string, { title, label }: { rea
       const value = formatValue(values[column], kind);
       return {
         value,
-        plain: { value: plain(estimate?.value, kind), low: plain(estimate?.low, kind), high: plain(estimate?.high, kind) },
+        plain: {
+          value: plain(estimate?.value, kind),
+          low: plain(estimate?.low, kind),
+          high: plain(estimate?.high, kind),
+        },
         interval: estimate === undefined || values[column] === null ? '' : bareInterval(estimate, kind),
         best: bestText !== null && value === bestText,
         own: entry.id === input.checkpoint.id,
@@ -72,7 +99,9 @@ function comparisonRow(input: ReportInput, path: string, { title, label }: { rea
 
 /** A number as the explorer reads it, rates in percent; empty where there is none. */
 function plain(value: number | null | undefined, kind: 'rate' | 'mean'): string {
-  return typeof value === 'number' && Number.isFinite(value) ? String(Number((kind === 'rate' ? value * 100 : value).toPrecision(4))) : '';
+  return typeof value === 'number' && Number.isFinite(value)
+    ? String(Number((kind === 'rate' ? value * 100 : value).toPrecision(4)))
+    : '';
 }
 
 /** Where the explorer begins: the first metric upwards, across it the one on which another checkpoint leads most. */

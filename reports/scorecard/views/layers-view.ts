@@ -1,6 +1,12 @@
 import type { Estimate, Layer, LengthControlReport, ReportInput, SuiteReport } from '../../../src/contracts/index.ts';
 import {
-  formatCount, formatEstimateInterval, formatSeconds, formatSigned, formatValue, NO_VALUE, plural,
+  formatCount,
+  formatEstimateInterval,
+  formatSeconds,
+  formatSigned,
+  formatValue,
+  NO_VALUE,
+  plural,
 } from '../../lib/format.ts';
 import { LAYER_WORDS, owaspTitle } from '../../lib/words.ts';
 import { axisSvg } from '../charts/axis.ts';
@@ -17,7 +23,15 @@ export function layersView(input: ReportInput): object[] {
     const suites = input.suites.filter((suite) => suite.layer === layer);
     const lengthControl = layer === 'C' && input.lengthControl !== null ? lengthControlView(input.lengthControl) : null;
     if (suites.length === 0 && lengthControl === null) return [];
-    return [{ layer, anchor: `layer-${layer.toLowerCase()}`, meaning: LAYER_WORDS[layer], suites: suites.map((suite) => suiteView(suite, input)), lengthControl }];
+    return [
+      {
+        layer,
+        anchor: `layer-${layer.toLowerCase()}`,
+        meaning: LAYER_WORDS[layer],
+        suites: suites.map((suite) => suiteView(suite, input)),
+        lengthControl,
+      },
+    ];
   });
 }
 
@@ -33,9 +47,11 @@ function suiteView(suite: SuiteReport, input: ReportInput): object {
       ? null
       : {
           references: references,
-          baseline: hasBaseline ? input.baselineId ?? 'baseline' : null,
+          baseline: hasBaseline ? (input.baselineId ?? 'baseline') : null,
           rows: metrics.map((metric) => metricRow(metric, references, hasBaseline)),
-          axisSvg: metrics.some((metric) => metric.kind === 'rate') ? axisSvg([0, 1], (value) => String(Math.round(value * 100)), 4) : null,
+          axisSvg: metrics.some((metric) => metric.kind === 'rate')
+            ? axisSvg([0, 1], (value) => String(Math.round(value * 100)), 4)
+            : null,
         };
   const details = sorted.filter((metric) => metric.weight === 'detail');
   return {
@@ -53,7 +69,13 @@ function suiteView(suite: SuiteReport, input: ReportInput): object {
 function metricRow(metric: MetricReport, references: readonly string[], hasBaseline: boolean): object {
   const { estimate, baseline, kind } = metric;
   const all = [estimate, ...(baseline === null ? [] : [baseline])];
-  const range = kind === 'rate' ? ([0, 1] as const) : paddedRange(all.flatMap((entry) => [entry.value, entry.low, entry.high]).filter((value) => value !== null), 0.15);
+  const range =
+    kind === 'rate'
+      ? ([0, 1] as const)
+      : paddedRange(
+          all.flatMap((entry) => [entry.value, entry.low, entry.high]).filter((value) => value !== null),
+          0.15,
+        );
   return {
     title: metric.title,
     primary: metric.weight === 'primary',
@@ -84,8 +106,13 @@ function betterWord(estimate: Estimate, baseline: Estimate | null, direction: 'h
 }
 
 function matrixView(matrix: NonNullable<SuiteReport['matrix']>): object {
-  const total = (key: 'attacks' | 'resisted' | 'broken' | 'notEstablished'): number => matrix.reduce((sum, row) => sum + row[key], 0);
-  const row = (item: string, title: string | null, counts: { attacks: number; resisted: number; broken: number; notEstablished: number }): object => ({
+  const total = (key: 'attacks' | 'resisted' | 'broken' | 'notEstablished'): number =>
+    matrix.reduce((sum, row) => sum + row[key], 0);
+  const row = (
+    item: string,
+    title: string | null,
+    counts: { attacks: number; resisted: number; broken: number; notEstablished: number },
+  ): object => ({
     item: item,
     title,
     attacks: formatCount(counts.attacks),
@@ -100,7 +127,12 @@ function matrixView(matrix: NonNullable<SuiteReport['matrix']>): object {
   });
   return {
     rows: matrix.map((entry) => row(entry.item, owaspTitle(entry.item), entry)),
-    total: row('All', null, { attacks: total('attacks'), resisted: total('resisted'), broken: total('broken'), notEstablished: total('notEstablished') }),
+    total: row('All', null, {
+      attacks: total('attacks'),
+      resisted: total('resisted'),
+      broken: total('broken'),
+      notEstablished: total('notEstablished'),
+    }),
   };
 }
 
@@ -126,10 +158,15 @@ function lengthControlView(report: LengthControlReport): object {
 
 /** The scatter as a table: fifths of the comparisons by length difference. */
 function lengthBins(points: LengthControlReport['points']): object[] {
-  const sorted = points.filter((point) => Number.isFinite(point.lengthDifference) && Number.isFinite(point.preference)).sort((a, b) => a.lengthDifference - b.lengthDifference);
+  const sorted = points
+    .filter((point) => Number.isFinite(point.lengthDifference) && Number.isFinite(point.preference))
+    .sort((a, b) => a.lengthDifference - b.lengthDifference);
   const count = Math.min(5, sorted.length);
   return Array.from({ length: count }, (_, index) => {
-    const bin = sorted.slice(Math.floor((index * sorted.length) / count), Math.floor(((index + 1) * sorted.length) / count));
+    const bin = sorted.slice(
+      Math.floor((index * sorted.length) / count),
+      Math.floor(((index + 1) * sorted.length) / count),
+    );
     return {
       from: formatSigned(bin[0]?.lengthDifference, 'mean'),
       to: formatSigned(bin.at(-1)?.lengthDifference, 'mean'),

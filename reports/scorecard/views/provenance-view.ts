@@ -6,11 +6,16 @@ export function provenanceView(input: ReportInput): object {
   const rows = [
     { name: 'This checkpoint', digest: input.checkpoint.digest },
     ...(verdict === null ? [] : [{ name: 'Policy', digest: verdict.policyDigest }]),
-    ...(verdict?.baseline == null ? [] : [{ name: `Baseline (${verdict.baseline.checkpoint})`, digest: verdict.baseline.digest }]),
+    ...(verdict?.baseline == null
+      ? []
+      : [{ name: `Baseline (${verdict.baseline.checkpoint})`, digest: verdict.baseline.digest }]),
   ];
   const seen = new Set(rows.map((row) => row.digest));
   return {
-    rows: [...rows, ...input.provenance.filter((row) => !seen.has(row.digest))].map((row) => ({ name: row.name, digest: row.digest })),
+    rows: [...rows, ...input.provenance.filter((row) => !seen.has(row.digest))].map((row) => ({
+      name: row.name,
+      digest: row.digest,
+    })),
     command: `cupel verify ${shellWord(input.checkpoint.id)}`,
     runs: verdict === null ? [] : [...(verdict.baseline?.runs ?? []), ...verdict.candidate.runs],
   };

@@ -1,6 +1,13 @@
 import type { ReportInput, RuleResult } from '../../../src/contracts/index.ts';
 import {
-  differenceUnit, formatCount, formatP, formatSigned, formatSignedInterval, formatValue, NO_VALUE, type NumberKind,
+  differenceUnit,
+  formatCount,
+  formatP,
+  formatSigned,
+  formatSignedInterval,
+  formatValue,
+  NO_VALUE,
+  type NumberKind,
 } from '../../lib/format.ts';
 import { indexMetrics } from '../../lib/metric-index.ts';
 import { outcomeWord, ROLE_SHORT, ROLE_WORDS } from '../../lib/words.ts';
@@ -38,6 +45,10 @@ export function rulesView(input: ReportInput): object | null {
   });
   return {
     rows: named.map(ruleRow),
+    roles: [...new Set(verdict.rules.map((rule) => rule.role))].map((role) => ({
+      name: ROLE_SHORT[role],
+      meaning: ROLE_WORDS[role],
+    })),
     naive: input.naiveGates.map((gate) => ({
       name: gate.name,
       verdict: gate.verdict,
@@ -58,7 +69,6 @@ function ruleRow({ rule, title, kind, suite, lower }: NamedRule): object {
     iconSvg: outcomeIconSvg(tone),
     outcome: outcomeWord(rule),
     role: ROLE_SHORT[rule.role],
-    roleMeaning: ROLE_WORDS[rule.role],
     title: title,
     suite: suite,
     lower,
@@ -72,7 +82,12 @@ function ruleRow({ rule, title, kind, suite, lower }: NamedRule): object {
     n: formatCount(rule.n),
     clusters: formatCount(rule.clusters),
     discordant: rule.discordant === null ? null : formatCount(rule.discordant),
-    margin: rule.margin === null ? NO_VALUE : rule.role === 'primary' && rule.margin === 0 ? 'any gain' : `${formatSigned(rule.margin, kind).replace('+', '')} ${differenceUnit(kind)}`.trim(),
+    margin:
+      rule.margin === null
+        ? NO_VALUE
+        : rule.role === 'primary' && rule.margin === 0
+          ? 'any gain'
+          : `${formatSigned(rule.margin, kind).replace('+', '')} ${differenceUnit(kind)}`.trim(),
     test: rule.test,
     reason: rule.reason,
   };
@@ -81,7 +96,10 @@ function ruleRow({ rule, title, kind, suite, lower }: NamedRule): object {
 /** Rates share one axis in points; every other metric has an axis of its own, as units differ. */
 function forests(named: readonly NamedRule[]): object[] {
   const drawn = named.filter(({ rule }) => rule.difference !== null && rule.low !== null && rule.high !== null);
-  const groups = [drawn.filter((entry) => entry.kind === 'rate'), ...drawn.filter((entry) => entry.kind !== 'rate').map((entry) => [entry])];
+  const groups = [
+    drawn.filter((entry) => entry.kind === 'rate'),
+    ...drawn.filter((entry) => entry.kind !== 'rate').map((entry) => [entry]),
+  ];
   return groups.filter((group) => group.length > 0).map(forest);
 }
 
@@ -93,9 +111,12 @@ function forest(group: readonly NamedRule[]): object {
     [0, ...group.flatMap(({ rule }) => [rule.difference ?? 0, rule.low ?? 0, rule.high ?? 0, marginOf(rule) ?? 0])],
     0.05,
   );
-  const tickLabel = (value: number): string => (value === 0 ? '0' : rate ? formatSigned(value, 'rate').replace('.0', '') : formatSigned(value, 'mean'));
+  const tickLabel = (value: number): string =>
+    value === 0 ? '0' : rate ? formatSigned(value, 'rate').replace('.0', '') : formatSigned(value, 'mean');
   return {
-    caption: rate ? 'Differences of rates, in percentage points' : `Difference of ${group[0]?.label ?? ''}, in its own unit`,
+    caption: rate
+      ? 'Differences of rates, in percentage points'
+      : `Difference of ${group[0]?.label ?? ''}, in its own unit`,
     axisSvg: axisSvg(range, tickLabel),
     rows: group.map(({ rule, label, kind }) => {
       const margin = marginOf(rule);
@@ -106,14 +127,13 @@ function forest(group: readonly NamedRule[]): object {
         interval: formatSignedInterval(rule.low, rule.high, kind),
         outcome: outcomeWord(rule),
         tone: TONES[rule.outcome],
-        chartSvg: intervalSvg(
-          { value: rule.difference, low: rule.low, high: rule.high },
-          range,
-          {
-            tone: TONES[rule.outcome],
-            lines: [{ at: 0, className: 'zero' }, ...(margin === null || margin === 0 ? [] : [{ at: margin, className: 'margin' }])],
-          },
-        ),
+        chartSvg: intervalSvg({ value: rule.difference, low: rule.low, high: rule.high }, range, {
+          tone: TONES[rule.outcome],
+          lines: [
+            { at: 0, className: 'zero' },
+            ...(margin === null || margin === 0 ? [] : [{ at: margin, className: 'margin' }]),
+          ],
+        }),
       };
     }),
   };

@@ -14,6 +14,12 @@ export function trainingView(input: ReportInput): object | null {
     steps: formatCount(training.steps),
     tokens: formatCount(training.trainedTokens),
     curveSvg: lossCurveSvg(training.losses),
-    rows: buckets.map((bucket) => ({ steps: bucket.from === bucket.to ? formatCount(bucket.from) : `${formatCount(bucket.from)} to ${formatCount(bucket.to)}`, mean: formatValue(bucket.mean, 'mean') })),
+    rows: buckets.map((bucket) => ({
+      steps:
+        bucket.from === bucket.to
+          ? formatCount(bucket.from)
+          : `${formatCount(bucket.from)} to ${formatCount(bucket.to)}`,
+      mean: formatValue(bucket.mean, 'mean'),
+    })),
   };
 }

@@ -1,5 +1,12 @@
 import type { ReportInput } from '../../../src/contracts/index.ts';
-import { differenceUnit, formatCount, formatSigned, formatSignedInterval, formatValue, plural } from '../../lib/format.ts';
+import {
+  differenceUnit,
+  formatCount,
+  formatSigned,
+  formatSignedInterval,
+  formatValue,
+  plural,
+} from '../../lib/format.ts';
 import { naiveGateSentences, ruleTally } from '../../lib/gate-sentences.ts';
 import { indexMetrics } from '../../lib/metric-index.ts';
 import { verdictWords } from '../../lib/words.ts';
@@ -18,7 +25,9 @@ export function verdictView(input: ReportInput): object {
   return {
     ...words,
     iconSvg: verdictIconSvg(words.tone),
-    headline: verdict?.headline ?? `${input.checkpoint.id} was measured as a ${input.checkpoint.role}; it is compared, not judged.`,
+    headline:
+      verdict?.headline ??
+      `${input.checkpoint.id} was measured as a ${input.checkpoint.role}; it is compared, not judged.`,
     facts: verdict === null ? baselineFacts(input) : gateFacts(input),
     naive: naiveGateSentences(input),
     casesNeeded:
@@ -40,14 +49,22 @@ function gateFacts(input: ReportInput): Fact[] {
       value: `${formatValue(primary.baseline, kind)} → ${formatValue(primary.candidate, kind)}`,
       note: `${formatSigned(primary.difference, kind)} ${differenceUnit(kind)} (${formatSignedInterval(primary.low, primary.high, kind)})`,
     });
-    facts.push({ label: 'Evidence', value: plural(primary.n, 'case'), note: `in ${plural(primary.clusters, 'independent cluster')}` });
+    facts.push({
+      label: 'Evidence',
+      value: plural(primary.n, 'case'),
+      note: `in ${plural(primary.clusters, 'independent cluster')}`,
+    });
   }
   const tally = ruleTally(input);
   if (tally !== null) {
     const [value = '', ...rest] = tally.split(', ');
     facts.push({ label: 'Policy', value, note: rest.join(', ') || 'none failed, none unclear' });
   }
-  facts.push({ label: 'Compared with', value: input.baselineId ?? 'nothing', note: input.baselineId === null ? 'absolute floors only' : 'the baseline of this gate' });
+  facts.push({
+    label: 'Compared with',
+    value: input.baselineId ?? 'nothing',
+    note: input.baselineId === null ? 'absolute floors only' : 'the baseline of this gate',
+  });
   return facts;
 }
 

@@ -125,7 +125,16 @@ impl Attention<'_> {
                 for row in (1..count).take_while(|_| step > 0) {
                     let rest = Left::rows(&scores[row * longest + common..], longest);
                     let out = &mut out[row * out_stride..];
-                    gemm(self.isa, (1, self.head, row), rest, &self.values[common..], self.capacity, out, out_stride, true);
+                    gemm(
+                        self.isa,
+                        (1, self.head, row),
+                        rest,
+                        &self.values[common..],
+                        self.capacity,
+                        out,
+                        out_stride,
+                        true,
+                    );
                 }
             }
         }
@@ -187,7 +196,16 @@ pub fn backward(
             let range = row * longest..(row + 1) * longest;
             softmax_backward(isa, &probabilities[range.clone()], &mut scores[range], shift, attention.scale());
         }
-        gemm(isa, (block, head, longest), Left::rows(scores, longest), by_dimension, length, &mut dq[start * stride..], stride, false);
+        gemm(
+            isa,
+            (block, head, longest),
+            Left::rows(scores, longest),
+            by_dimension,
+            length,
+            &mut dq[start * stride..],
+            stride,
+            false,
+        );
         let packed = grown(&mut buffers.queries, value_lines(block, head));
         pack_values(queries, block, head, block, packed);
         gemm(isa, (longest, head, block), Left::columns(scores, longest), packed, block, dk, stride, true);

@@ -38,7 +38,9 @@ impl Config {
         let path = dir.join("config.json");
         let size = std::fs::metadata(&path).map_err(|cause| Error::io(&path, &cause))?.len();
         if size > FILE_LIMIT {
-            return Err(invalid(format!("config.json has {size} bytes, more than {FILE_LIMIT}")).at(path.display().to_string()));
+            return Err(
+                invalid(format!("config.json has {size} bytes, more than {FILE_LIMIT}")).at(path.display().to_string())
+            );
         }
         let text = std::fs::read_to_string(&path).map_err(|cause| Error::io(&path, &cause))?;
         Self::parse(&text).map_err(|error| {
@@ -75,10 +77,15 @@ impl Config {
         let head_dim = match present(&fields, "head_dim") {
             Some(_) => integer(&fields, "head_dim", 1 << 12)?,
             None if hidden_size % heads == 0 => hidden_size / heads,
-            None => return Err(invalid(format!("hidden_size {hidden_size} is not a multiple of {heads} heads")).at("num_attention_heads")),
+            None => {
+                return Err(invalid(format!("hidden_size {hidden_size} is not a multiple of {heads} heads"))
+                    .at("num_attention_heads"))
+            }
         };
         if !heads.is_multiple_of(key_value_heads) {
-            return Err(invalid(format!("{heads} heads are not a multiple of {key_value_heads}")).at("num_key_value_heads"));
+            return Err(
+                invalid(format!("{heads} heads are not a multiple of {key_value_heads}")).at("num_key_value_heads")
+            );
         }
         if !head_dim.is_multiple_of(2) {
             return Err(invalid(format!("head_dim {head_dim} is odd, rotary embedding needs pairs")).at("head_dim"));

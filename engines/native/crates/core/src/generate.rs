@@ -102,13 +102,21 @@ impl Model {
         for (index, request) in requests.into_iter().enumerate() {
             let finish = match self.check(&request) {
                 Err(error) => Finish::Error(error),
-                Ok(()) if request.max_tokens == 0 || request.prompt.len() == self.config.context_length => Finish::Length,
+                Ok(()) if request.max_tokens == 0 || request.prompt.len() == self.config.context_length => {
+                    Finish::Length
+                }
                 Ok(()) => {
                     waiting.push_back((index, request));
                     continue;
                 }
             };
-            on_done(Generated { index, tokens: Vec::new(), finish, prompt_tokens: request.prompt.len(), cached_tokens: 0 });
+            on_done(Generated {
+                index,
+                tokens: Vec::new(),
+                finish,
+                prompt_tokens: request.prompt.len(),
+                cached_tokens: 0,
+            });
         }
         let shared = self.shared_prefix(worker, &waiting, cancelled)?;
         let mut slots: Vec<Slot> = Vec::new();
@@ -148,7 +156,12 @@ impl Model {
     }
 
     /// Reads once what all prompts begin with.
-    fn shared_prefix(&self, worker: &mut Worker, waiting: &VecDeque<(usize, GenerateRequest)>, cancelled: &AtomicBool) -> Result<Option<Cache>> {
+    fn shared_prefix(
+        &self,
+        worker: &mut Worker,
+        waiting: &VecDeque<(usize, GenerateRequest)>,
+        cancelled: &AtomicBool,
+    ) -> Result<Option<Cache>> {
         let Some(((_, first), rest)) = waiting.front().zip(Some(waiting.range(1.min(waiting.len())..))) else {
             return Ok(None);
         };
@@ -171,14 +184,29 @@ impl Model {
         Ok(Some(cache))
     }
 
-    fn admit(&self, worker: &mut Worker, index: usize, request: GenerateRequest, shared: Option<&Cache>) -> Result<Slot> {
+    fn admit(
+        &self,
+        worker: &mut Worker,
+        index: usize,
+        request: GenerateRequest,
+        shared: Option<&Cache>,
+    ) -> Result<Slot> {
         let capacity = request.prompt.len().saturating_add(request.max_tokens).min(self.config.context_length);
         let mut cache = self.cache(worker, capacity)?;
         if let Some(shared) = shared {
             self.copy_prefix(shared, shared.length, &mut cache);
         }
         let cached = cache.length;
-        Ok(Slot { index, request, cache, generated: Vec::new(), cached, read: cached, allowed: Vec::new(), choice: None })
+        Ok(Slot {
+            index,
+            request,
+            cache,
+            generated: Vec::new(),
+            cached,
+            read: cached,
+            allowed: Vec::new(),
+            choice: None,
+        })
     }
 
     /// Feeds every slot what it has to read and lets those that have read all choose a token.

@@ -18,7 +18,6 @@ mod pool;
 mod rope;
 pub mod safetensors;
 mod score;
-mod state;
 
 pub use config::{Architecture, Config};
 pub use dtype::Dtype;

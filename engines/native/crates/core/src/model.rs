@@ -6,13 +6,15 @@ use crate::attention::{append_key, append_value, key_lines, value_lines, Attenti
 use crate::config::Config;
 use crate::error::{guarded, Error, Result, CANCELLED, CONTEXT_OVERFLOW, IO, REQUEST_INVALID, TOKEN_OUT_OF_RANGE};
 use crate::kernels::{Isa, Line};
-use crate::network::{Direction, Network, PackedWeights};
+use crate::network::{logit_stride, Direction, Network, PackedWeights};
 use crate::parameters::Layout;
 use crate::pool::{grown, Lockers, Pool, SharedMut};
 use crate::rope::Rope;
 
 /// Rows of one task at most.
 const BLOCK: usize = 72;
+/// Query numbers times positions from which attention is shared out; less takes no longer than waking a thread.
+const PARALLEL_ATTENTION: usize = 1 << 17;
 
 /// A checkpoint ready to score and generate. Calls from several threads take turns.
 pub struct Model {
@@ -118,13 +120,22 @@ impl Model {
         }
         if length > self.config.context_length {
             let message = format!("{what} has {length} tokens, the context is {}", self.config.context_length);
-            return Err(Error::new(CONTEXT_OVERFLOW, message).remedy("shorten the prompt or use a model with a longer context"));
+            return Err(
+                Error::new(CONTEXT_OVERFLOW, message).remedy("shorten the prompt or use a model with a longer context")
+            );
         }
         Ok(())
     }
 
     pub(crate) fn network<'a>(&'a self, rope: &'a Rope) -> Network<'a> {
-        Network { isa: self.isa, config: &self.config, layout: &self.layout, weights: &self.weights, packed: &self.packed, rope }
+        Network {
+            isa: self.isa,
+            config: &self.config,
+            layout: &self.layout,
+            weights: &self.weights,
+            packed: &self.packed,
+            rope,
+        }
     }
 
     /// An empty cache for `capacity` positions.
@@ -139,7 +150,8 @@ impl Model {
         ] {
             let wanted = heads * each;
             if lines.len() < wanted && lines.try_reserve_exact(wanted - lines.len()).is_err() {
-                return Err(Error::new(IO, format!("not enough memory for a cache of {capacity} tokens")).remedy("lower maxBatch or maxTokens"));
+                return Err(Error::new(IO, format!("not enough memory for a cache of {capacity} tokens"))
+                    .remedy("lower maxBatch or maxTokens"));
             }
             // Lanes past the last position are multiplied into scores that nobody reads; they only need to be numbers.
             lines.resize(wanted, Line::default());
@@ -171,10 +183,14 @@ impl Model {
         let Worker { pool, rope, scratch, x, qkv, attended, .. } = worker;
         rope.reserve(longest);
         let network = self.network(rope);
-        let (hidden, query, inner, width) = (config.hidden_size, config.query_width(), config.intermediate_size, network.qkv_width());
-        let tokens: Vec<usize> = segments.iter().flat_map(|segment| segment.tokens.iter().map(|token| *token as usize)).collect();
-        let positions: Vec<usize> =
-            segments.iter().flat_map(|segment| segment.cache.length..segment.cache.length + segment.tokens.len()).collect();
+        let (hidden, query, inner, width) =
+            (config.hidden_size, config.query_width(), config.intermediate_size, network.qkv_width());
+        let tokens: Vec<usize> =
+            segments.iter().flat_map(|segment| segment.tokens.iter().map(|token| *token as usize)).collect();
+        let positions: Vec<usize> = segments
+            .iter()
+            .flat_map(|segment| segment.cache.length..segment.cache.length + segment.tokens.len())
+            .collect();
         let count = tokens.len();
         let starts: Vec<usize> = segments
             .iter()
@@ -187,7 +203,7 @@ impl Model {
         grown(x, count * hidden);
         grown(qkv, count * width);
         grown(attended, count * query);
-        let block = BLOCK.min(count.div_ceil(pool.threads()).next_multiple_of(6));
+        let block = BLOCK.min(count.div_ceil(pool.threads()).next_multiple_of(4));
         for layer in 0..=config.layers {
             let x = SharedMut::new(x);
             let shared_qkv = SharedMut::new(qkv);
@@ -259,17 +275,26 @@ impl Model {
                 values: SharedMut::new(&mut segment.cache.values),
             })
             .collect();
-        pool.run(parts.len() * heads, &|task| {
+        let seen: usize = parts.iter().map(|part| part.rows * (part.before + part.rows)).sum();
+        let worth_waking = seen * query >= PARALLEL_ATTENTION;
+        pool.run_if(worth_waking, parts.len() * heads, &|task| {
             let (part, start, key_head) = (&parts[task / heads], starts[task / heads], task % heads);
             let number = layer * heads + key_head;
             let (key_size, value_size) = (key_lines(part.capacity, head), value_lines(part.capacity, head));
             // SAFETY: each task has its own head of its own sequence.
-            let (keys, values) = unsafe { (part.keys.range(number * key_size, key_size), part.values.range(number * value_size, value_size)) };
+            let (keys, values) = unsafe {
+                (part.keys.range(number * key_size, key_size), part.values.range(number * value_size, value_size))
+            };
             let key_column = query + key_head * head;
             for row in 0..part.rows {
                 let source = &qkv[(start + row) * width..][..width];
                 append_key(&source[key_column..][..head], part.before + row, keys);
-                append_value(&source[key_column + config.key_value_width()..][..head], part.before + row, part.capacity, values);
+                append_value(
+                    &source[key_column + config.key_value_width()..][..head],
+                    part.before + row,
+                    part.capacity,
+                    values,
+                );
             }
             let attention = Attention { isa, head, keys, values, capacity: part.capacity };
             scratch.with(|scratch| {
@@ -298,7 +323,7 @@ impl Model {
     pub(crate) fn logits(&self, worker: &mut Worker, wanted: &[usize], with: &(dyn Fn(usize, &mut [f32]) + Sync)) {
         let (hidden, vocabulary) = (self.config.hidden_size, self.config.vocabulary_size);
         let network = self.network(&worker.rope);
-        let block = BLOCK.min(wanted.len().div_ceil(worker.pool.threads()).next_multiple_of(6));
+        let block = BLOCK.min(wanted.len().div_ceil(worker.pool.threads()).next_multiple_of(4));
         let (scratch, x) = (&worker.scratch, &worker.x);
         worker.pool.run(wanted.len().div_ceil(block), &|task| {
             let start = task * block;
@@ -309,10 +334,11 @@ impl Model {
                 for (row, out) in rows.iter().zip(normed.chunks_exact_mut(hidden)) {
                     network.norm(self.layout.final_norm, &x[row * hidden..][..hidden], out, inverse);
                 }
-                let logits = grown(&mut scratch.scores, rows.len() * vocabulary);
+                let stride = logit_stride(vocabulary);
+                let logits = grown(&mut scratch.scores, rows.len() * stride);
                 network.logits(normed, logits);
-                for (index, logits) in (start..).zip(logits.chunks_exact_mut(vocabulary)) {
-                    with(index, logits);
+                for (index, logits) in (start..).zip(logits.chunks_exact_mut(stride)) {
+                    with(index, &mut logits[..vocabulary]);
                 }
             });
         });

@@ -163,11 +163,17 @@ impl Network<'_> {
         gemm(self.isa, (rows, hidden, inner), Left::rows(product, inner), &panels.down.lines, inner, x, hidden, true);
     }
 
-    /// `logits[rows, vocabulary]` of final normalised rows.
+    /// `logits[rows, vocabulary]` of final normalised rows, `logit_stride` apart.
     pub fn logits(&self, normed: &[f32], logits: &mut [f32]) {
         let (hidden, vocabulary) = (self.config.hidden_size, self.config.vocabulary_size);
         let rows = normed.len() / hidden;
-        let lines = &self.packed.head.lines;
-        gemm(self.isa, (rows, vocabulary, hidden), Left::rows(normed, hidden), lines, hidden, logits, vocabulary, false);
+        let (lines, stride) = (&self.packed.head.lines, logit_stride(vocabulary));
+        gemm(self.isa, (rows, vocabulary, hidden), Left::rows(normed, hidden), lines, hidden, logits, stride, false);
     }
+}
+
+/// Distance of rows of logits. Vocabularies are often powers of two; rows that far apart would share a few
+/// sets of the first-level cache.
+pub fn logit_stride(vocabulary: usize) -> usize {
+    vocabulary + 16
 }

@@ -80,7 +80,11 @@ impl Layout {
             push(format!("model.layers.{layer}.mlp.up_proj.weight"), &[inner, hidden], true);
             offsets.down = push(format!("model.layers.{layer}.mlp.down_proj.weight"), &[hidden, inner], true);
         }
-        let head = if config.tied { EMBEDDING } else { push("lm_head.weight".to_string(), &[config.vocabulary_size, hidden], true) };
+        let head = if config.tied {
+            EMBEDDING
+        } else {
+            push("lm_head.weight".to_string(), &[config.vocabulary_size, hidden], true)
+        };
         Self { parameters, layers, final_norm, head, small, total }
     }
 
@@ -114,9 +118,12 @@ impl Layout {
             let mut head = zeroed(embedding.length)?;
             checkpoint.read("lm_head.weight", &embedding.shape, &mut head)?;
             if head != values[..embedding.length] {
-                return Err(Error::new(CONFIG_INVALID, "tie_word_embeddings is true, but lm_head.weight differs from the embedding")
-                    .at(dir.display().to_string())
-                    .remedy("set tie_word_embeddings to false"));
+                return Err(Error::new(
+                    CONFIG_INVALID,
+                    "tie_word_embeddings is true, but lm_head.weight differs from the embedding",
+                )
+                .at(dir.display().to_string())
+                .remedy("set tie_word_embeddings to false"));
             }
         }
         Ok(values)
@@ -137,7 +144,9 @@ pub fn zeroed(length: usize) -> Result<Vec<f32>> {
     }
     let mut probe: Vec<f32> = Vec::new();
     if probe.try_reserve_exact(length).is_err() {
-        return Err(Error::new(IO, format!("not enough memory for {length} numbers")).remedy("use a smaller model or batch"));
+        return Err(
+            Error::new(IO, format!("not enough memory for {length} numbers")).remedy("use a smaller model or batch")
+        );
     }
     drop(probe);
     Ok(vec![0.0; length])

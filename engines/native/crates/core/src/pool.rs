@@ -64,6 +64,15 @@ impl Pool {
         self.workers.len() + 1
     }
 
+    /// As `run`, but alone on the calling thread unless `worth_waking` the others.
+    pub fn run_if(&mut self, worth_waking: bool, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        if worth_waking {
+            self.run(count, task);
+        } else {
+            (0..count).for_each(task);
+        }
+    }
+
     /// Runs `task(0..count)` and returns when all are done. A panic of a task is raised here.
     pub fn run(&mut self, count: usize, task: &(dyn Fn(usize) + Sync)) {
         if self.workers.is_empty() || count < 2 {
@@ -152,7 +161,8 @@ fn work(shared: &Shared, asleep: &AtomicBool) {
         }
         asleep.store(true, Ordering::SeqCst);
         let gate = shared.gate.load(Ordering::SeqCst);
-        if !(gate & OPEN != 0 && gate & !(JOB - 1) != seen) && !shared.stop.load(Ordering::SeqCst) {
+        let work_waits = gate & OPEN != 0 && gate & !(JOB - 1) != seen;
+        if !work_waits && !shared.stop.load(Ordering::SeqCst) {
             std::thread::park();
         }
         asleep.store(false, Ordering::SeqCst);

@@ -12,7 +12,9 @@ use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::dtype::Dtype;
-use crate::error::{Error, Result, SAFETENSORS_INVALID, SAFETENSORS_TRUNCATED, TENSOR_MISSING, TENSOR_NONFINITE, TENSOR_SHAPE};
+use crate::error::{
+    Error, Result, SAFETENSORS_INVALID, SAFETENSORS_TRUNCATED, TENSOR_MISSING, TENSOR_NONFINITE, TENSOR_SHAPE,
+};
 
 const HEADER_LIMIT: u64 = 64 << 20;
 const MAX_DIMENSIONS: usize = 8;
@@ -79,7 +81,8 @@ impl Header {
     /// Parses the JSON text of a header. `data_length` is what the file holds after it.
     pub fn parse(text: &[u8], data_length: u64) -> Result<Self> {
         let mut reader = serde_json::Deserializer::from_slice(text);
-        let members = reader.deserialize_map(MembersVisitor).map_err(|cause| invalid(format!("header is not JSON: {cause}")))?;
+        let members =
+            reader.deserialize_map(MembersVisitor).map_err(|cause| invalid(format!("header is not JSON: {cause}")))?;
         reader.end().map_err(|cause| invalid(format!("header has text after its object: {cause}")))?;
         let mut entries = BTreeMap::new();
         let mut metadata = BTreeMap::new();
@@ -108,7 +111,8 @@ impl Header {
         let mut position = 0;
         for (name, entry) in order {
             if entry.begin != position {
-                return Err(invalid(format!("data begins at {}, expected {position}: overlap or gap", entry.begin)).at(name.clone()));
+                return Err(invalid(format!("data begins at {}, expected {position}: overlap or gap", entry.begin))
+                    .at(name.clone()));
             }
             position = entry.end;
         }
@@ -211,8 +215,11 @@ impl Checkpoint {
             return Self::from_file(&single);
         }
         if !index.exists() {
-            return Err(Error::new(TENSOR_MISSING, "folder has neither model.safetensors nor model.safetensors.index.json")
-                .at(dir.display().to_string()));
+            return Err(Error::new(
+                TENSOR_MISSING,
+                "folder has neither model.safetensors nor model.safetensors.index.json",
+            )
+            .at(dir.display().to_string()));
         }
         let place = index.display().to_string();
         let length = std::fs::metadata(&index).map_err(|cause| Error::io(&index, &cause))?.len();
@@ -220,7 +227,8 @@ impl Checkpoint {
             return Err(invalid(format!("index has {length} bytes")).at(place));
         }
         let text = std::fs::read(&index).map_err(|cause| Error::io(&index, &cause))?;
-        let value: Value = serde_json::from_slice(&text).map_err(|cause| invalid(format!("index is not JSON: {cause}")).at(place.clone()))?;
+        let value: Value = serde_json::from_slice(&text)
+            .map_err(|cause| invalid(format!("index is not JSON: {cause}")).at(place.clone()))?;
         let Some(Value::Object(map)) = value.get("weight_map") else {
             return Err(invalid("index has no weight_map object").at(place));
         };
@@ -243,7 +251,9 @@ impl Checkpoint {
                 }
             };
             if !shards[number].header.entries.contains_key(tensor) {
-                return Err(Error::new(TENSOR_MISSING, format!("index places {tensor} in {name}, which lacks it")).at(place));
+                return Err(
+                    Error::new(TENSOR_MISSING, format!("index places {tensor} in {name}, which lacks it")).at(place)
+                );
             }
             places.insert(tensor.clone(), number);
         }
@@ -275,7 +285,8 @@ impl Checkpoint {
 
     /// Shape of a tensor.
     pub fn shape(&self, name: &str) -> Result<&[usize]> {
-        let number = self.places.get(name).ok_or_else(|| Error::new(TENSOR_MISSING, format!("tensor {name} is missing")))?;
+        let number =
+            self.places.get(name).ok_or_else(|| Error::new(TENSOR_MISSING, format!("tensor {name} is missing")))?;
         Ok(&self.shards[*number].header.entries[name].shape)
     }
 
@@ -289,7 +300,8 @@ impl Checkpoint {
         let entry = &shard.header.entries[name];
         let place = format!("{}: {name}", shard.path.display());
         if entry.shape != shape {
-            return Err(Error::new(TENSOR_SHAPE, format!("shape is {:?}, the config asks for {shape:?}", entry.shape)).at(place));
+            return Err(Error::new(TENSOR_SHAPE, format!("shape is {:?}, the config asks for {shape:?}", entry.shape))
+                .at(place));
         }
         if Dtype::from_name(&entry.dtype).is_none() {
             return Err(invalid(format!("type {} can not be read, only F32, F16 and BF16", entry.dtype)).at(place));
@@ -305,7 +317,11 @@ impl Checkpoint {
         let place = format!("{}: {name}", shard.path.display());
         let dtype = Dtype::from_name(&entry.dtype).ok_or_else(|| invalid("unreadable type"))?;
         if (entry.end - entry.begin) as usize != out.len() * dtype.size() {
-            return Err(Error::new(TENSOR_SHAPE, format!("holds {} bytes, {} wanted", entry.end - entry.begin, out.len() * dtype.size())).at(place));
+            return Err(Error::new(
+                TENSOR_SHAPE,
+                format!("holds {} bytes, {} wanted", entry.end - entry.begin, out.len() * dtype.size()),
+            )
+            .at(place));
         }
         let io = |cause: std::io::Error| Error::io(&shard.path, &cause);
         shard.file.seek(SeekFrom::Start(shard.header.data_start + entry.begin)).map_err(io)?;
@@ -316,7 +332,9 @@ impl Checkpoint {
             dtype.decode(bytes, part);
             if let Some(index) = part.iter().position(|value| !value.is_finite()) {
                 let message = format!("element {} is {}", number * ((1 << 20) / dtype.size()) + index, part[index]);
-                return Err(Error::new(TENSOR_NONFINITE, message).at(place).remedy("train or convert the checkpoint again"));
+                return Err(Error::new(TENSOR_NONFINITE, message)
+                    .at(place)
+                    .remedy("train or convert the checkpoint again"));
             }
         }
         Ok(())
@@ -345,7 +363,8 @@ pub fn write(path: &Path, tensors: &[Tensor<'_>], dtype: Dtype, metadata: &[(&st
     let mut position = 0;
     for tensor in tensors {
         let end = position + tensor.values.len() * stored.size();
-        let entry = serde_json::json!({ "dtype": stored.name(), "shape": tensor.shape, "data_offsets": [position, end] });
+        let entry =
+            serde_json::json!({ "dtype": stored.name(), "shape": tensor.shape, "data_offsets": [position, end] });
         header.insert(tensor.name.to_string(), entry);
         position = end;
     }

@@ -44,7 +44,8 @@ impl Model {
             for (index, item) in items.iter().enumerate() {
                 let place = |error: Error| error.at(format!("items[{index}]"));
                 self.check_length(item.context.len(), "context").map_err(place)?;
-                self.check_length(item.context.len() + item.continuation.len(), "context with continuation").map_err(place)?;
+                self.check_length(item.context.len() + item.continuation.len(), "context with continuation")
+                    .map_err(place)?;
                 self.check_tokens(&item.context, "context").map_err(place)?;
                 self.check_tokens(&item.continuation, "continuation").map_err(place)?;
             }
@@ -101,13 +102,9 @@ impl Model {
                 next += 1;
             }
             self.read(worker, items, &mut contexts, results, cancelled)?;
-            let shared = groups[begin..next].iter().zip(&contexts).filter(|(group, _)| group.len() > 1);
+            let shared = groups[begin..next].iter().enumerate().filter(|(_, group)| group.len() > 1);
             let branches: Vec<(usize, usize)> = shared
-                .enumerate()
-                .flat_map(|(_, (group, context))| {
-                    let position = contexts.iter().position(|other| std::ptr::eq(other, context)).unwrap_or(0);
-                    group.iter().map(move |item| (position, *item))
-                })
+                .flat_map(|(context, group)| group.iter().map(move |item| (context, *item)))
                 .filter(|(_, item)| items[*item].continuation.len() > 1)
                 .collect();
             let mut branches = branches.into_iter().peekable();
@@ -131,7 +128,14 @@ impl Model {
         Ok(())
     }
 
-    fn read(&self, worker: &mut Worker, items: &[ScoreItem], readings: &mut [Reading], results: &mut [Scored], cancelled: &AtomicBool) -> Result<()> {
+    fn read(
+        &self,
+        worker: &mut Worker,
+        items: &[ScoreItem],
+        readings: &mut [Reading],
+        results: &mut [Scored],
+        cancelled: &AtomicBool,
+    ) -> Result<()> {
         check_cancelled(cancelled)?;
         // Several items may want the same row: rows are computed once.
         let mut rows: Vec<usize> = Vec::new();
@@ -166,7 +170,10 @@ impl Model {
                 *value = logits[token as usize] - top - ln(sum);
                 *greedy = best == Some(token);
                 if !value.is_finite() {
-                    let error = Error::new(OUTPUT_NONFINITE, format!("log-probability of continuation token {index} is {value}"));
+                    let error = Error::new(
+                        OUTPUT_NONFINITE,
+                        format!("log-probability of continuation token {index} is {value}"),
+                    );
                     if let Ok(mut failure) = failure.lock() {
                         *failure = Some(error.at(format!("items[{item}]")));
                     }

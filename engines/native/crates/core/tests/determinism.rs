@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use cupel_core::internals::{self, gemm, pack_columns, pack_rows, panel_count, Isa, Left, Panels};
-use cupel_core::{Constraint, Dtype, Error, Finish, GenerateRequest, Generated, Learner, Model, ScoreItem, Scored, StepOptions};
+use cupel_core::{
+    Constraint, Dtype, Error, Finish, GenerateRequest, Generated, Learner, Model, ScoreItem, Scored, StepOptions,
+};
 
 const MODELS: [&str; 3] = ["llama-untied", "llama-tied-gqa9", "qwen2-tied"];
 
@@ -15,6 +17,16 @@ fn folder(name: &str) -> PathBuf {
 
 fn isas() -> Vec<Isa> {
     [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()).collect()
+}
+
+/// The vector instruction sets; the plain one, slow without them, is the reference that they are held against.
+fn fast() -> Vec<Isa> {
+    let all = isas();
+    if all.len() > 1 {
+        all[1..].to_vec()
+    } else {
+        all
+    }
 }
 
 struct Random(u64);
@@ -43,7 +55,17 @@ fn bits(values: &[f32]) -> Vec<u32> {
 #[test]
 fn products_of_odd_shapes_have_the_bits_of_a_plain_chain() {
     let mut random = Random(7);
-    for (m, n, k) in [(1, 1, 1), (1, 70, 33), (2, 33, 300), (3, 17, 5), (5, 16, 16), (7, 50, 513), (13, 31, 9), (25, 100, 257), (73, 40, 64)] {
+    for (m, n, k) in [
+        (1, 1, 1),
+        (1, 70, 33),
+        (2, 33, 300),
+        (3, 17, 5),
+        (5, 16, 16),
+        (7, 50, 513),
+        (13, 31, 9),
+        (25, 100, 257),
+        (73, 40, 64),
+    ] {
         let (a, b, start) = (random.floats(m * k), random.floats(k * n), random.floats(m * n));
         let mut expected = start.clone();
         for row in 0..m {
@@ -125,6 +147,10 @@ fn train(name: &str, threads: usize, isa: Isa) -> Vec<Vec<u32>> {
     let mut random = Random(5);
     let mut learner = Learner::open_with(&folder(name), threads, isa).unwrap();
     let vocabulary = learner.config().vocabulary_size;
+    if threads == 3 {
+        // Logits are computed again in runs of 72 rows.
+        learner.limit_kept_logits(0);
+    }
     let mut out = Vec::new();
     for _ in 0..2 {
         let (mut tokens, mut offsets, mut labelled) = (Vec::new(), vec![0], Vec::new());
@@ -141,7 +167,8 @@ fn train(name: &str, threads: usize, isa: Isa) -> Vec<Vec<u32>> {
         for name in learner.tensor_names() {
             out.push(bits(&learner.gradient(&name).unwrap()));
         }
-        let options = StepOptions { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 };
+        let options =
+            StepOptions { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 };
         out.push(vec![learner.step(options).unwrap().to_bits()]);
     }
     for name in learner.tensor_names() {
@@ -154,7 +181,7 @@ fn train(name: &str, threads: usize, isa: Isa) -> Vec<Vec<u32>> {
 fn training_has_the_same_bits_for_any_threads_and_instruction_set() {
     for name in MODELS {
         let reference = train(name, 1, Isa::Scalar);
-        for (threads, isa) in isas().into_iter().flat_map(|isa| [(1, isa), (2, isa), (3, isa)]) {
+        for (threads, isa) in fast().into_iter().flat_map(|isa| [(1, isa), (2, isa), (3, isa)]) {
             assert!(train(name, threads, isa) == reference, "{name} {threads} {isa:?}");
         }
     }
@@ -192,9 +219,10 @@ fn completions_do_not_depend_on_batch_order_threads_or_shared_prefixes() {
     for name in MODELS {
         let model = Model::open_with(&folder(name), 1, Isa::Scalar).unwrap();
         let prompts = prompts(model.config().vocabulary_size);
-        let alone: Vec<Vec<u32>> = prompts.iter().map(|prompt| complete(&model, vec![request(prompt, 24)], 1).remove(0).tokens).collect();
+        let alone: Vec<Vec<u32>> =
+            prompts.iter().map(|prompt| complete(&model, vec![request(prompt, 24)], 1).remove(0).tokens).collect();
         assert!(alone.iter().any(|tokens| tokens.len() > 10));
-        for (threads, batch, isa) in isas().into_iter().flat_map(|isa| [(1, 3, isa), (2, 8, isa), (3, 5, isa)]) {
+        for (threads, batch, isa) in fast().into_iter().flat_map(|isa| [(1, 3, isa), (2, 8, isa), (3, 5, isa)]) {
             let model = Model::open_with(&folder(name), threads, isa).unwrap();
             let done = complete(&model, prompts.iter().map(|prompt| request(prompt, 24)).collect(), batch);
             assert!(done.iter().all(|generated| generated.cached_tokens == 20));
@@ -214,19 +242,26 @@ fn scores_equal_the_learner_and_do_not_depend_on_how_a_text_is_split_or_what_is_
         let model = Model::open_with(&folder(name), 1, Isa::Scalar).unwrap();
         let vocabulary = model.config().vocabulary_size;
         let text: Vec<u32> = (0..70).map(|_| random.below(vocabulary) as u32).collect();
-        let item = |context: usize, end: usize| ScoreItem { context: text[..context].to_vec(), continuation: text[context..end].to_vec() };
+        let item = |context: usize, end: usize| ScoreItem {
+            context: text[..context].to_vec(),
+            continuation: text[context..end].to_vec(),
+        };
         let mut whole = score(&model, &[item(1, 70)]).remove(0);
         assert_eq!(whole.0.len(), 69);
         let mut learner = Learner::open_with(&folder(name), 2, Isa::detect()).unwrap();
         let tokens: Vec<i32> = text.iter().map(|token| *token as i32).collect();
         let labelled: Vec<u8> = (0..70).map(|position| u8::from(position > 0)).collect();
         assert_eq!(bits(&learner.forward(&tokens, &[0, 70], &labelled, true).unwrap()), whole.0);
-        for (threads, isa) in isas().into_iter().flat_map(|isa| [(1, isa), (2, isa)]) {
+        for (threads, isa) in fast().into_iter().flat_map(|isa| [(1, isa), (2, isa)]) {
             let model = Model::open_with(&folder(name), threads, isa).unwrap();
             // Token by token, each with its own context; equal contexts with other continuations beside them.
             let mut items: Vec<ScoreItem> = (1..70).map(|context| item(context, context + 1)).collect();
             items.extend((1..70).step_by(5).map(|context| item(context, 70)));
-            items.extend((1..70).step_by(7).map(|context| ScoreItem { context: text[..context].to_vec(), continuation: vec![0, 1, 2] }));
+            items.extend(
+                (1..70)
+                    .step_by(7)
+                    .map(|context| ScoreItem { context: text[..context].to_vec(), continuation: vec![0, 1, 2] }),
+            );
             let scored = score(&model, &items);
             for (item, (values, greedy)) in items.iter().zip(scored).take(69 + 14) {
                 let start = item.context.len() - 1;
@@ -235,8 +270,13 @@ fn scores_equal_the_learner_and_do_not_depend_on_how_a_text_is_split_or_what_is_
             }
         }
         // Greedy flags agree with generation.
-        let done = complete(&model, vec![GenerateRequest { prompt: text[..30].to_vec(), max_tokens: 12, end_tokens: vec![], constraint: None }], 1);
-        whole = score(&model, &[ScoreItem { context: text[..30].to_vec(), continuation: done[0].tokens.clone() }]).remove(0);
+        let done = complete(
+            &model,
+            vec![GenerateRequest { prompt: text[..30].to_vec(), max_tokens: 12, end_tokens: vec![], constraint: None }],
+            1,
+        );
+        whole = score(&model, &[ScoreItem { context: text[..30].to_vec(), continuation: done[0].tokens.clone() }])
+            .remove(0);
         assert_eq!(whole.1, vec![true; 12]);
     }
 }
@@ -245,7 +285,14 @@ fn scores_equal_the_learner_and_do_not_depend_on_how_a_text_is_split_or_what_is_
 fn a_bad_request_ends_with_its_own_error_and_leaves_the_others() {
     let model = Model::open(&folder("llama-untied"), 1).unwrap();
     let good = [1, 2, 3];
-    let requests = vec![request(&[], 4), request(&good, 4), request(&[1, 99_999], 4), request(&[1; 300], 4), request(&good, 0), request(&[1; 256], 4)];
+    let requests = vec![
+        request(&[], 4),
+        request(&good, 4),
+        request(&[1, 99_999], 4),
+        request(&[1; 300], 4),
+        request(&good, 0),
+        request(&[1; 256], 4),
+    ];
     let done = complete(&model, requests, 4);
     let code = |index: usize| match &done[index].finish {
         Finish::Error(Error { code, .. }) => code,
@@ -256,9 +303,14 @@ fn a_bad_request_ends_with_its_own_error_and_leaves_the_others() {
     assert_eq!(code(3), "CUPEL_NATIVE_CONTEXT_OVERFLOW");
     assert_eq!(done[1].tokens, complete(&model, vec![request(&good, 4)], 1)[0].tokens);
     assert_eq!((&done[4].finish, &done[5].finish), (&Finish::Length, &Finish::Length));
-    let long = complete(&model, vec![GenerateRequest { prompt: vec![1; 250], max_tokens: 100, end_tokens: vec![], constraint: None }], 1);
+    let long = complete(
+        &model,
+        vec![GenerateRequest { prompt: vec![1; 250], max_tokens: 100, end_tokens: vec![], constraint: None }],
+        1,
+    );
     assert_eq!((long[0].tokens.len(), &long[0].finish), (6, &Finish::Length));
-    let empty = model.score(&[ScoreItem { context: vec![], continuation: vec![1] }], &AtomicBool::new(false)).unwrap_err();
+    let empty =
+        model.score(&[ScoreItem { context: vec![], continuation: vec![1] }], &AtomicBool::new(false)).unwrap_err();
     assert_eq!((empty.code, empty.place.as_deref()), ("CUPEL_NATIVE_REQUEST_INVALID", Some("items[0]")));
     let cancelled = model.generate(vec![request(&good, 4)], 1, &mut |_| {}, &AtomicBool::new(true)).unwrap_err();
     assert_eq!(cancelled.code, "CUPEL_NATIVE_CANCELLED");

@@ -1,9 +1,10 @@
 //! Held against values of torch and transformers, with the tolerances of fixtures/reference/models/README.md.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use cupel_core::safetensors::Checkpoint;
-use cupel_core::{Learner, StepOptions};
+use cupel_core::{Learner, Model, ScoreItem, StepOptions};
 use serde_json::Value;
 
 /// The models of the fixtures, and those of `CUPEL_CONFORMANCE` if that is set.
@@ -81,6 +82,34 @@ fn log_probabilities_of_a_packed_batch_match_the_padded_reference() {
     }
 }
 
+/// The log-probability of every token of the vocabulary at every position: with it all logits, up to the constant of a
+/// position that nothing depends on.
+#[test]
+fn logits_match_the_reference() {
+    for folder in models() {
+        let packed = pack(&json(folder.join("batches.json"))["batches"][0], true);
+        let logits = tensor(&folder.join("forward.safetensors"), "logits");
+        let model = Model::open(&folder, 2).unwrap();
+        let vocabulary = model.config().vocabulary_size;
+        let length = packed.offsets[1] as usize;
+        let tokens: Vec<u32> = packed.tokens[..length].iter().map(|token| *token as u32).collect();
+        for position in 0..length {
+            let items: Vec<ScoreItem> = (0..vocabulary as u32)
+                .map(|token| ScoreItem { context: tokens[..=position].to_vec(), continuation: vec![token] })
+                .collect();
+            let scored = model.score(&items, &AtomicBool::new(false)).unwrap();
+            let row: Vec<f64> =
+                logits[position * vocabulary..(position + 1) * vocabulary].iter().map(|x| f64::from(*x)).collect();
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let normaliser = largest + row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
+            for (token, one) in scored.iter().enumerate() {
+                let (seen, wanted) = (f64::from(one.log_probabilities[0]), row[token] - normaliser);
+                assert!((seen - wanted).abs() <= 2e-5, "{} [{position}][{token}]: {seen} for {wanted}", folder.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn gradients_match_the_reference() {
     for folder in models() {
@@ -126,7 +155,9 @@ fn three_adamw_steps_match_the_reference() {
         let number = |name: &str| hyper[name].as_f64().unwrap();
         let expected = json(folder.join("expected.json"));
         let mut learner = Learner::open(&folder, 2).unwrap();
-        for (batch, log) in batches["batches"].as_array().unwrap().iter().zip(expected["expected"]["full"]["steps"].as_array().unwrap()) {
+        for (batch, log) in
+            batches["batches"].as_array().unwrap().iter().zip(expected["expected"]["full"]["steps"].as_array().unwrap())
+        {
             let packed = pack(batch, false);
             let scores = learner.forward(&packed.tokens, &packed.offsets, &packed.labelled, true).unwrap();
             assert!((mean_loss(&scores) - log["loss"].as_f64().unwrap()).abs() <= 2e-5, "{}", folder.display());
@@ -141,7 +172,11 @@ fn three_adamw_steps_match_the_reference() {
                     max_grad_norm: number("max_grad_norm"),
                 })
                 .unwrap();
-            assert!((f64::from(norm) / log["grad_norm"].as_f64().unwrap() - 1.0).abs() < 2e-5, "{} {norm}", folder.display());
+            assert!(
+                (f64::from(norm) / log["grad_norm"].as_f64().unwrap() - 1.0).abs() < 2e-5,
+                "{} {norm}",
+                folder.display()
+            );
         }
         if !folder.join("after3.safetensors").exists() {
             continue;

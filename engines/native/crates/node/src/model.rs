@@ -6,11 +6,15 @@ use cupel_core::{Constraint, Finish, GenerateRequest, Generated, Model, ScoreIte
 use cupel_text::{cut_at_stop, StopConstraint};
 use napi::bindgen_prelude::Result;
 use napi_derive::napi;
+use serde_json::Value;
 
 use crate::fault::Fault;
 use crate::reply::{Callback, CompletionReply, Reply, Responder, ScoreReply};
 use crate::text_side::TextSide;
 use crate::worker::Worker;
+
+/// The code that the core gives for the same refusal.
+const CONTEXT_OVERFLOW: &str = "CUPEL_NATIVE_CONTEXT_OVERFLOW";
 
 #[napi(object)]
 pub struct PromptInput {
@@ -130,7 +134,7 @@ impl NativeModel {
             .map_err(Fault::from)?)
     }
 
-    /// `messages` and `tools` are JSON.
+    /// `messages` and `tools` are JSON. Special tokens spelled out in a message are defused.
     #[napi]
     pub fn render(
         &self,
@@ -139,13 +143,19 @@ impl NativeModel {
         add_generation_prompt: bool,
     ) -> Result<String> {
         let parse = |text: &str| {
-            serde_json::from_str(text)
+            serde_json::from_str::<Value>(text)
                 .map_err(|error| Fault::new("CUPEL_NATIVE_REQUEST_INVALID", error.to_string()))
         };
         let text = &self.side()?.text;
         let template = text.template().map_err(Fault::from)?;
+        let mut messages = parse(&messages)?;
+        for message in messages.as_array_mut().into_iter().flatten() {
+            if let Some(Value::String(content)) = message.get_mut("content") {
+                *content = text.tokenizer.defuse(content);
+            }
+        }
         Ok(template
-            .render(&parse(&messages)?, &parse(&tools)?, add_generation_prompt)
+            .render(&messages, &parse(&tools)?, add_generation_prompt)
             .map_err(Fault::from)?)
     }
 
@@ -225,7 +235,7 @@ impl State {
                 place: Some("maxTokens".to_string()),
                 remedy: Some("Shorten the prompt, or ask for fewer tokens.".to_string()),
                 ..Fault::new(
-                    cupel_core_code::CONTEXT_OVERFLOW,
+                    CONTEXT_OVERFLOW,
                     format!(
                         "the prompt has {} tokens and maxTokens is {max_tokens}; the context holds {limit}",
                         prompt.len()
@@ -326,11 +336,6 @@ impl State {
             ..Reply::done()
         })
     }
-}
-
-mod cupel_core_code {
-    /// The code that the core gives for the same refusal.
-    pub const CONTEXT_OVERFLOW: &str = "CUPEL_NATIVE_CONTEXT_OVERFLOW";
 }
 
 fn failed(index: usize, prompt_tokens: usize, fault: Fault) -> Reply {

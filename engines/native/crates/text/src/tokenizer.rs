@@ -12,6 +12,8 @@ pub struct TextTokenizer {
     json: Value,
     file: PathBuf,
     vocabulary_size: usize,
+    /// Texts of the special tokens.
+    special: Vec<String>,
 }
 
 impl TextTokenizer {
@@ -52,21 +54,33 @@ impl TextTokenizer {
                     "the tokenizer has an empty vocabulary".to_string(),
                 ))
             }
-            Some(id) if id as usize >= vocabulary_size => return Err(TextError::new(
-                "CUPEL_NATIVE_TOKENIZER_MISMATCH",
-                format!(
+            Some(id) if id as usize >= vocabulary_size => {
+                return Err(TextError::new(
+                    "CUPEL_NATIVE_TOKENIZER_MISMATCH",
+                    format!(
                     "the tokenizer has token id {id}, the model has {vocabulary_size} embeddings"
                 ),
-                place,
-                "Use the tokenizer that the checkpoint was trained with.",
-            )),
+                    place,
+                    "Use the tokenizer that the checkpoint was trained with.",
+                ))
+            }
             Some(_) => {}
         }
+        let special = json["added_tokens"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|token| token["special"] == true)
+            .filter_map(|token| token["content"].as_str())
+            .filter(|content| content.chars().count() > 1)
+            .map(str::to_string)
+            .collect();
         Ok(Self {
             tokenizer,
             json,
             file,
             vocabulary_size,
+            special,
         })
     }
 
@@ -99,6 +113,20 @@ impl TextTokenizer {
 
     pub fn place(&self) -> String {
         self.file.display().to_string()
+    }
+
+    /// The text with a space put into every special token that it spells out, so that what a user or a document says
+    /// can never end a turn or open one.
+    pub fn defuse(&self, text: &str) -> String {
+        let mut defused = text.to_string();
+        for token in &self.special {
+            if defused.contains(token.as_str()) {
+                let first = token.chars().next().map_or(0, char::len_utf8);
+                let (head, tail) = token.split_at(first);
+                defused = defused.replace(token.as_str(), &format!("{head} {tail}"));
+            }
+        }
+        defused
     }
 
     /// The bytes of every id below the model's vocabulary size; special tokens start with toktrie's marker byte, ids

@@ -7,8 +7,8 @@ use super::Isa;
 
 /// Columns of a packed panel.
 pub const PANEL: usize = 16;
-/// Length of a block of `k`: one panel block is 16 KiB and stays in the first-level cache.
-const BLOCK: usize = 256;
+/// Length of a block of `k`: the panels of a tile and its rows then stay in the first-level cache.
+const BLOCK: usize = 128;
 
 /// One step of `k` of a panel: 16 neighbouring output columns.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -67,6 +67,34 @@ pub fn pack_columns(source: &[f32], stride: usize, n: usize, panel: usize, out: 
             line.0[..width].copy_from_slice(&row[..width]);
         }
     }
+}
+
+/// Packs `rows` columns from `first` of row-major `source[steps, stride]` so that a transposed left matrix of one
+/// tile is contiguous: `out[step * tile..][..rows]`.
+pub fn pack_left(source: &[f32], stride: usize, first: usize, rows: usize, tile: usize, out: &mut [f32]) {
+    match (rows, tile) {
+        (12, 12) => pack_left_fixed::<12>(source, stride, first, out),
+        (6, 6) => pack_left_fixed::<6>(source, stride, first, out),
+        _ => {
+            for (step, packed) in out.chunks_exact_mut(tile).enumerate() {
+                let row = &source[step * stride + first..][..rows];
+                packed.iter_mut().zip(row).for_each(|(packed, value)| *packed = *value);
+            }
+        }
+    }
+}
+
+fn pack_left_fixed<const R: usize>(source: &[f32], stride: usize, first: usize, out: &mut [f32]) {
+    for (step, packed) in out.as_chunks_mut::<R>().0.iter_mut().enumerate() {
+        if let Some(row) = source[step * stride + first..].first_chunk::<R>() {
+            *packed = *row;
+        }
+    }
+}
+
+/// Rows of the widest tile.
+pub fn tile_rows(isa: Isa) -> usize {
+    tile_shape(isa, usize::MAX).0
 }
 
 /// The left-hand matrix: element `(row, step)` is `data[row * row_stride + step * step_stride]`, and one of

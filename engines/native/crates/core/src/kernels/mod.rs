@@ -8,8 +8,8 @@ mod gemm;
 mod math;
 mod rows;
 
-pub use gemm::{gemm, pack_columns, pack_rows, panel_count, Left, Line, Panels, PANEL};
-pub use math::{cos_sin, exp, ln, log_f64, exp_f64, power};
+pub use gemm::{gemm, pack_columns, pack_left, pack_rows, panel_count, tile_rows, Left, Line, Panels, PANEL};
+pub use math::{cos_sin, exp, exp_f64, ln, log_f64, power};
 pub use rows::*;
 
 /// Instruction sets that the kernels are compiled for. All give the same bits.

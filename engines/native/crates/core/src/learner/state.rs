@@ -1,15 +1,52 @@
+//! What a learner writes and reads.
+
 use std::path::Path;
 
 use crate::dtype::Dtype;
-use crate::error::{guarded, Error, Result, STATE_INVALID, TENSOR_NONFINITE};
-use crate::learner::Learner;
+use crate::error::{guarded, Error, Result, CONFIG_INVALID, IO, STATE_INVALID, TENSOR_NONFINITE};
 use crate::parameters::zeroed;
 use crate::safetensors::{self, Checkpoint, Tensor};
+
+use super::Learner;
 
 const FORMAT: &str = "cupel-learner-1";
 const PARTS: [&str; 3] = ["weight", "first", "second"];
 
 impl Learner {
+    /// Writes `config.json` (the parent's, with the new type) and `model.safetensors`, creating the folder.
+    pub fn save(&self, dir: &Path, dtype: Dtype) -> Result<()> {
+        guarded(|| {
+            let kind = match dtype {
+                Dtype::F32 => "float32",
+                Dtype::Bf16 => "bfloat16",
+                Dtype::F16 => {
+                    return Err(Error::new(CONFIG_INVALID, "checkpoints are written as F32 or BF16, not F16"))
+                }
+            };
+            let mut config: serde_json::Value = serde_json::from_str(&self.config_text)
+                .map_err(|cause| Error::new(CONFIG_INVALID, cause.to_string()).at("config.json"))?;
+            if let Some(fields) = config.as_object_mut() {
+                fields.remove("torch_dtype");
+                fields.insert("dtype".to_string(), kind.into());
+            }
+            std::fs::create_dir_all(dir).map_err(|cause| Error::io(dir, &cause))?;
+            let target = dir.join("config.json");
+            let text = serde_json::to_string_pretty(&config).map_err(|cause| Error::new(IO, cause.to_string()))?;
+            std::fs::write(&target, text + "\n").map_err(|cause| Error::io(&target, &cause))?;
+            let tensors: Vec<Tensor<'_>> = self
+                .layout
+                .parameters
+                .iter()
+                .map(|parameter| Tensor {
+                    name: &parameter.name,
+                    shape: &parameter.shape,
+                    values: &self.weights[parameter.offset..][..parameter.length],
+                })
+                .collect();
+            safetensors::write(&dir.join("model.safetensors"), &tensors, dtype, &[("format", "pt".to_string())])
+        })
+    }
+
     /// Writes weights, both moments and the step count as f32, so that a resumed run goes on bit by bit.
     /// Accumulated gradients are not part of it.
     pub fn save_state(&self, file: &Path) -> Result<()> {
