@@ -38,6 +38,7 @@ const rows: readonly (readonly [title: string, metric: string])[] = [
   ['**all five right**', 'all_five'],
 ];
 const others: readonly (readonly [title: string, path: string])[] = [
+  ['A, wording never seen: all five right', 'tickets@novel/all_five'],
   ['A constrained: all five right', 'tickets-constrained/all_five'],
   ['A constrained: invented id', 'tickets-constrained/invented_id'],
   ['B: right option', 'world-knowledge/acc'],

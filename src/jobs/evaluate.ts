@@ -32,10 +32,15 @@ export interface CheckpointMetrics {
 /** Evaluates a checkpoint on suites, reference behaviours beside it. Finished runs are read, not repeated. */
 export async function evaluateCheckpoint(
   project: Project,
-  step: { readonly checkpoint: string; readonly suites: readonly string[]; readonly limit?: number },
+  step: {
+    readonly checkpoint: string;
+    readonly suites: readonly string[];
+    readonly split?: string;
+    readonly limit?: number;
+  },
 ): Promise<readonly CheckpointMetrics[]> {
   const info = await findCheckpoint(project, step.checkpoint);
-  const suites = await Promise.all(step.suites.map((name) => openSuite(project, name)));
+  const suites = await Promise.all(step.suites.map((name) => openSuite(project, name, step.split)));
   const { model, engine } = await openModel(project, info);
   try {
     const results: CheckpointMetrics[] = [];

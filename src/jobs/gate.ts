@@ -18,18 +18,46 @@ export interface CheckpointRuns {
 }
 
 /** All runs of a checkpoint that count on the project's split (or `all`). Runs of changed suites do not. */
-export async function collectRuns(project: Project, id: string, digest: string): Promise<CheckpointRuns> {
+export function collectRuns(project: Project, id: string, digest: string): Promise<CheckpointRuns> {
+  return collect(project, id, digest, [project.config.split, 'all']);
+}
+
+/**
+ * Runs on splits that a pipeline step names beside the project's own, to be reported and never gated. Their suites are
+ * named `suite@split`.
+ */
+export async function collectOtherSplits(
+  project: Project,
+  id: string,
+  digest: string,
+): Promise<CheckpointRuns['runs']> {
+  const splits = project.config.pipeline.flatMap((step) => ('evaluate' in step ? (step.evaluate.split ?? []) : []));
+  const found = await Promise.all(
+    [...new Set(splits)]
+      .filter((split) => split !== project.config.split)
+      .map((split) => collect(project, id, digest, [split])),
+  );
+  return found.flatMap(({ runs }) =>
+    runs.map(({ suite, ...entry }) => {
+      const { split } = entry.run.identity;
+      return { ...entry, suite: { ...suite, id: `${suite.id}@${split}`, title: `${suite.title} (split ${split})` } };
+    }),
+  );
+}
+
+async function collect(
+  project: Project,
+  id: string,
+  digest: string,
+  splits: readonly string[],
+): Promise<CheckpointRuns> {
   const known = await runsOf(project, digest);
-  const names = [
-    ...new Set(
-      known.filter(({ split }) => split === project.config.split || split === 'all').map(({ suite }) => suite.id),
-    ),
-  ].sort();
+  const names = [...new Set(known.filter(({ split }) => splits.includes(split)).map(({ suite }) => suite.id))].sort();
   const runs: CheckpointRuns['runs'][number][] = [];
   for (const name of names) {
     const suite = await findSuite(project, name);
     if (suite === null || suite.task === 'pairwise') continue;
-    for (const split of [project.config.split, 'all']) {
+    for (const split of splits) {
       const run = await findRun(project, { checkpointDigest: digest, suite, split });
       if (run !== null) {
         runs.push({ run: withDerived(run, suite), runDigest: runDigest(run), suite });

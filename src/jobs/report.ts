@@ -16,7 +16,7 @@ import { compareRuns, estimate, naiveGates } from '../gate/index.ts';
 import { summarisePairwise } from '../run/index.ts';
 import { attackMatrix } from '../stats/attack-matrix.ts';
 import { lengthControlledWinRate } from '../stats/index.ts';
-import { type CheckpointRuns, collectRuns, policyOf, readVerdict } from './gate.ts';
+import { type CheckpointRuns, collectOtherSplits, collectRuns, policyOf, readVerdict } from './gate.ts';
 import { checkpointDigest, type CheckpointInfo, findCheckpoint, openSuite, type Project } from './project.ts';
 import { findReferenceRuns, runsOf } from './runs.ts';
 
@@ -33,14 +33,16 @@ export interface CollectedMetrics {
 
 interface Subject extends CheckpointRuns {
   readonly info: CheckpointInfo;
+  /** Runs on further splits: shown, never gated. */
+  readonly others: CheckpointRuns['runs'];
 }
 
 /** Metrics of checkpoints as `suite/metric`, recomputed from rows, with the rows of a summary table. */
 export async function collectMetrics(project: Project, ids: readonly string[]): Promise<CollectedMetrics> {
   const subjects = await Promise.all(ids.map((id) => openSubject(project, id)));
   const titles = new Map<string, { metric: string; title: string; rate: boolean }>();
-  for (const { runs } of subjects) {
-    for (const { suite } of runs) {
+  for (const { runs, others } of subjects) {
+    for (const { suite } of [...runs, ...others]) {
       for (const metric of suite.metrics) {
         if (metric.weight === 'detail') continue;
         const path = `${suite.id}/${metric.name}`;
@@ -53,11 +55,11 @@ export async function collectMetrics(project: Project, ids: readonly string[]): 
     }
   }
   return {
-    checkpoints: subjects.map(({ info, runs }) => ({
+    checkpoints: subjects.map(({ info, runs, others }) => ({
       id: info.id,
       role: info.role,
       layers: [...new Set(runs.map(({ suite }) => suite.layer))].sort(),
-      metrics: metricsOf(runs),
+      metrics: metricsOf([...runs, ...others]),
     })),
     table: [...titles.values()].sort((a, b) => (a.title < b.title ? -1 : a.title > b.title ? 1 : 0)),
   };
@@ -109,7 +111,9 @@ async function reportInput(
     baselineId: baseline?.id ?? null,
     verdict,
     naiveGates: verdict === null ? [] : await naive(project, baseline, subject),
-    suites: await Promise.all(subject.runs.map((entry) => suiteReport(project, entry, baseline))),
+    suites: await Promise.all(
+      [...subject.runs, ...subject.others].map((entry) => suiteReport(project, entry, baseline)),
+    ),
     comparison: comparison.map(({ id: other, role, metrics }) => ({ id: other, role, metrics })),
     training: info.training,
     cases: await caseReports(project, subject, baseline),
@@ -122,7 +126,8 @@ async function reportInput(
 
 async function openSubject(project: Project, id: string): Promise<Subject> {
   const info = await findCheckpoint(project, id);
-  return { ...(await collectRuns(project, id, await checkpointDigest(info))), info };
+  const digest = await checkpointDigest(info);
+  return { ...(await collectRuns(project, id, digest)), info, others: await collectOtherSplits(project, id, digest) };
 }
 
 /** The verdict on exactly these weights; one on earlier weights of the same name does not count. */
@@ -288,7 +293,7 @@ async function provenance(subject: Subject, verdict: Verdict | null): Promise<Re
           { name: 'parent checkpoint', digest: training.parent },
           { name: 'training data', digest: training.dataDigest },
         ]),
-    ...subject.runs.map(({ run, runDigest }) => ({
+    ...[...subject.runs, ...subject.others].map(({ run, runDigest }) => ({
       name: `run ${run.identity.suite.id} (${run.identity.split})`,
       digest: runDigest,
     })),

@@ -36,7 +36,7 @@ export interface CheckpointConfig {
 export type Step = { readonly name: string; readonly share: number } & StepWork;
 
 export type StepWork =
-  | { readonly evaluate: { readonly checkpoint: string; readonly suites: readonly string[] } }
+  | { readonly evaluate: { readonly checkpoint: string; readonly suites: readonly string[]; readonly split?: string } }
   | { readonly train: TrainStep }
   | {
       readonly corrupt: {
