@@ -3,7 +3,8 @@ import { canonicalJson, parseJsonObject } from '../kit/index.ts';
 /**
  * How an answer fails, in a few words that group like failures: null where it does not fail; `text` where the right
  * answer is no JSON object; `not json`; else the wrong fields, sorted, e.g. `order_id missing, urgency`. A field is
- * `missing` where a value is right and null or nothing was given, `invented` where null is right and a value was given.
+ * `missing` where a value is right and null or nothing was given, `invented` where null is right and a value was given;
+ * a boolean names what was given, e.g. `needs_human as true`: the two mistakes are opposite.
  */
 export function failureKind(right: string, given: string, ignoreFields: readonly string[]): string | null {
   const gold = parseJsonObject(right);
@@ -21,5 +22,5 @@ function fieldFailure(name: string, right: unknown, given: unknown): string[] {
   if (right !== undefined && given !== undefined && canonicalJson(right) === canonicalJson(given)) return [];
   if (given === undefined || given === null) return [`${name} missing`];
   if (right === undefined || right === null) return [`${name} invented`];
-  return [name];
+  return [typeof right === 'boolean' ? `${name} as ${String(given)}` : name];
 }

@@ -6,7 +6,7 @@ export {
   type MineOptions,
   minePreferences,
   type MineReport,
-  nullFields,
+  targetShape,
   type PreferenceRow,
 } from './mine-preferences.ts';
 export { digestRows, formatTrainingRows, parseTrainingRows, readTrainingRows } from './read-training-rows.ts';

@@ -14,8 +14,8 @@ export interface MineOptions {
   /** At most this many pairs. */
   readonly limit: number;
   /**
-   * What the pool must hold in the same shares as the cases do, e.g. whether the right id is null. Mining failures
-   * alone overrepresents what the model misses and teaches it to invent. Default: which fields of the target are null.
+   * What the pool holds in about the shares that the cases have, e.g. whether the right id is null. Mining failures
+   * alone overrepresents what the model misses and teaches it to invent. Default: `targetShape`.
    */
   readonly balanceKey?: (one: Case) => string;
   /** Fields whose difference alone is no failure, e.g. free text. */
@@ -45,6 +45,9 @@ export type PreferenceRow = Extract<TrainingRow, { readonly kind: 'preference' }
 /** A balance key of fewer cases than this share does not hold back the others. */
 const rareShare = 0.05;
 
+/** A key may have this many times less than its share of the pool: what a model rarely misses is rarely mined. */
+const maxSkew = 3;
+
 interface Failure {
   readonly row: PreferenceRow;
   readonly kind: string;
@@ -63,7 +66,7 @@ export function minePreferences(options: MineOptions): {
 } {
   const { cases, limit, seed } = options;
   checkSplits(options.rows);
-  const keyOf = options.balanceKey ?? nullFields;
+  const keyOf = options.balanceKey ?? targetShape;
   const { failures, droppedByLength } = findFailures(options, keyOf);
   const caseCounts = countBy(cases, keyOf);
   const queues = new Map(
@@ -75,11 +78,13 @@ export function minePreferences(options: MineOptions): {
       ),
     ]),
   );
-  // The pool shrinks until every key that is not rare can fill its share of it.
-  const common = [...caseCounts].filter(([, count]) => count >= rareShare * cases.length);
+  // The pool shrinks until every key that is not rare, and failed at all, fills its share of it but for the skew.
+  const common = [...caseCounts].filter(
+    ([key, count]) => count >= rareShare * cases.length && (queues.get(key)?.length ?? 0) > 0,
+  );
   const reachable = Math.min(
     limit,
-    ...common.map(([key, count]) => Math.floor(((queues.get(key)?.length ?? 0) * cases.length) / count)),
+    ...common.map(([key, count]) => Math.floor((maxSkew * (queues.get(key)?.length ?? 0) * cases.length) / count)),
   );
   const picked = [...caseCounts].flatMap(([key, count]) =>
     (queues.get(key) ?? []).slice(0, Math.floor((reachable * count) / cases.length)),
@@ -95,11 +100,13 @@ export function minePreferences(options: MineOptions): {
   return { rows: chosen.map(({ row }) => row), report: reportOf(cases, failures, droppedByLength, chosen, caseCounts) };
 }
 
-/** Names of the null fields of a case's target: the default balance key. */
-export function nullFields(one: Case): string {
+/** The null fields and the booleans of a case's target: the default balance key. */
+export function targetShape(one: Case): string {
   const target = typeof one.target === 'object' && one.target !== null ? Object.entries(one.target) : [];
-  const names = target.filter(([, value]) => value === null).map(([name]) => name);
-  return names.length === 0 ? 'no null' : `null: ${names.sort().join(', ')}`;
+  const parts = target
+    .filter(([, value]) => value === null || typeof value === 'boolean')
+    .map(([name, value]) => `${name} ${String(value)}`);
+  return parts.length === 0 ? 'any' : parts.sort().join(', ');
 }
 
 function checkSplits(rows: readonly Row[]): void {
