@@ -167,6 +167,25 @@ export const commands: readonly Command[] = [
     },
   },
   {
+    name: 'compare',
+    summary: 'differences of two checkpoints, case by case; decides nothing',
+    usage: '<baseline> <candidate>',
+    examples: ['cupel compare base sft', 'cupel compare rules sft --json'],
+    flags: projectFlags,
+    run: async (context) => {
+      const { compareCheckpoints } = await import('../jobs/compare.ts');
+      const [baseline, candidate, ...more] = context.arguments.positionals;
+      if (baseline === undefined || candidate === undefined || more.length > 0) {
+        throw cliErrors.CUPEL_CLI_USAGE({
+          message: `expected a baseline and a candidate, got ${context.arguments.positionals.length} names`,
+        });
+      }
+      const found = await compareCheckpoints(await project(context), baseline, candidate);
+      context.print(context.json ? JSON.stringify(found) : print.differences(found));
+      return 0;
+    },
+  },
+  {
     name: 'promote',
     summary: 'make a candidate with a PROMOTE verdict current, with signed evidence',
     usage: '<candidate>',

@@ -1,4 +1,5 @@
 import type { Estimate, PromotionEntry, Verdict } from '../contracts/index.ts';
+import type { Difference } from '../gate/index.ts';
 import type { CheckpointMetrics } from '../jobs/evaluate.ts';
 import type { Finding } from '../jobs/doctor.ts';
 import type { Listing } from '../jobs/list.ts';
@@ -109,6 +110,30 @@ export function verdict(value: Verdict): string {
     rule.test,
   ]);
   return `${value.headline}\n\n${table(['role', 'metric', 'outcome', 'baseline', 'candidate', 'difference', 'p', 'n', 'test'], rows, new Set([3, 4, 5, 6, 7]))}`;
+}
+
+/** Differences of two checkpoints; positive is better whatever the direction. */
+export function differences(found: readonly Difference[]): string {
+  const scaled = (value: number | null, kind: Difference['kind'], sign = ''): string =>
+    value === null
+      ? '–'
+      : `${sign !== '' && value >= 0 ? sign : ''}${kind === 'rate' ? (100 * value).toFixed(1) : value.toFixed(2)}`;
+  const p = (value: number | null): string => (value === null ? '–' : value < 0.001 ? '<0.001' : value.toFixed(3));
+  return table(
+    ['metric', 'baseline', 'candidate', 'difference', '90 % interval', 'p better', 'p worse', 'n', 'clusters'],
+    found.map((one) => [
+      one.metric,
+      scaled(one.baseline, one.kind),
+      scaled(one.candidate, one.kind),
+      scaled(one.difference, one.kind, '+'),
+      `${scaled(one.low, one.kind, '+')} to ${scaled(one.high, one.kind, '+')}`,
+      p(one.pBetter),
+      p(one.pWorse),
+      String(one.n),
+      String(one.clusters),
+    ]),
+    new Set([1, 2, 3, 4, 5, 6, 7, 8]),
+  );
 }
 
 /** A channel's history, oldest first. */

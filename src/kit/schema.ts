@@ -12,7 +12,13 @@ const maxDepth = 64;
  */
 export function compileSchema(schema: unknown, where: string): ValidateFunction {
   check(schema, where);
-  const ajv = new Ajv2020({ strict: false, allErrors: true, ownProperties: true, validateFormats: false, verbose: true });
+  const ajv = new Ajv2020({
+    strict: false,
+    allErrors: true,
+    ownProperties: true,
+    validateFormats: false,
+    verbose: true,
+  });
   try {
     return ajv.compile(schema as object);
   } catch (cause) {

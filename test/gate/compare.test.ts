@@ -4,9 +4,9 @@ import { Random } from '../../src/kit/index.ts';
 import {
   compareRuns,
   decide,
+  differences,
   estimate,
   evidenceProblems,
-  lengthControlReport,
   naiveGates,
   pairMetric,
 } from '../../src/gate/index.ts';
@@ -255,25 +255,20 @@ describe('naive gates', () => {
   it('leave out what was not measured', () => expect(naiveGates([], options)).toEqual([]));
 });
 
-describe('length-controlled judging', () => {
-  const pair = (i: number, candidateFirst: number | null, candidateSecond: number | null) => ({
-    cluster: `k${i % 20}`,
-    baselineText: 'x'.repeat(10),
-    candidateText: 'é😀'.repeat(1 + (i % 9)),
-    candidateFirst,
-    candidateSecond,
-  });
-  it('averages both orders, counts contradictions and missing verdicts', () => {
-    const pairs = Array.from({ length: 60 }, (_, i) => pair(i, i === 0 ? null : 0.8, i < 5 ? 0.4 : 0.7));
-    const report = lengthControlReport(pairs, { judge: 'loglik', calibrated: false, seed: 1, resamples: 200 });
-    expect(report).toMatchObject({
-      judge: 'loglik',
-      calibrated: false,
-      inconsistentOrders: 4,
-      winRate: { n: 59, clusters: 20, unscored: 1 },
-    });
-    expect(report.winRate.value).toBeCloseTo((100 * (4 * 0.6 + 55 * 0.75)) / 59, 9);
-    expect(report.points[0]).toEqual({ lengthDifference: -6, preference: expect.closeTo(0.6, 9) as number });
-    expect(report.lengthControlled.low).not.toBeNull();
+describe('differences', () => {
+  it('agree with the gate on the side that is better, and turn lower-is-better metrics', () => {
+    const [first, second] = differences(
+      [
+        paired('tickets/all_five', { n: 300, lost: 10, gained: 60 }),
+        { ...paired('tickets/invented', { n: 300, lost: 10, gained: 60 }), direction: 'lower' as const },
+      ],
+      policyOf({}),
+    );
+    expect(first).toMatchObject({ metric: 'tickets/all_five', n: 300 });
+    expect(first?.difference).toBeCloseTo(50 / 300, 12);
+    expect(first?.pBetter).toBeLessThan(0.001);
+    expect(second?.difference).toBeCloseTo(-50 / 300, 12);
+    expect(second?.pWorse).toBeLessThan(0.001);
+    expect(first?.low).toBeGreaterThan(0);
   });
 });

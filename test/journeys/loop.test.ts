@@ -97,6 +97,8 @@ test('a promoted checkpoint verifies; one changed byte is found; rollback goes b
     readonly checkpoint: { readonly id: string; readonly path: string };
   }[];
   expect([adopted?.checkpoint.id, promoted?.checkpoint.id]).toEqual(['base', 'sft']);
+  const [difference] = JSON.parse(cupel(['compare', 'base', 'sft', ...given, '--json']).stdout) as { n: number }[];
+  expect(difference?.n).toBe(40);
   // What is current is what a later candidate is compared with: the same weights are no improvement.
   expect(cupel(['gate', 'sft', ...given]).status).not.toBe(0);
 

@@ -104,7 +104,11 @@ fn logits_match_the_reference() {
             let normaliser = largest + row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
             for (token, one) in scored.iter().enumerate() {
                 let (seen, wanted) = (f64::from(one.log_probabilities[0]), row[token] - normaliser);
-                assert!((seen - wanted).abs() <= 2e-5, "{} [{position}][{token}]: {seen} for {wanted}", folder.display());
+                assert!(
+                    (seen - wanted).abs() <= 2e-5,
+                    "{} [{position}][{token}]: {seen} for {wanted}",
+                    folder.display()
+                );
             }
         }
     }
