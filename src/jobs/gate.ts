@@ -65,7 +65,8 @@ async function collect(
       }
     }
   }
-  return { id, digest, runs };
+  const order = ({ suite }: CheckpointRuns['runs'][number]): string => `${suite.layer} ${suite.id}`;
+  return { id, digest, runs: runs.sort((a, b) => (order(a) < order(b) ? -1 : 1)) };
 }
 
 /**
