@@ -71,6 +71,12 @@ export const commands: readonly Command[] = [
       limit: { short: 'n', value: 'n', help: 'only the first n cases' },
     },
     run: async (context) => {
+      if (context.arguments.positionals.length === 0) {
+        throw cliErrors.CUPEL_CLI_USAGE({
+          message: 'name at least one suite',
+          remedy: 'Run `cupel list` for those that are shipped.',
+        });
+      }
       const { evaluateCheckpoint } = await import('../jobs/evaluate.ts');
       const opened = await project(context);
       const limit = context.arguments.number('limit');
@@ -259,6 +265,9 @@ export const commands: readonly Command[] = [
       },
     },
     run: async (context) => {
+      if (context.arguments.positionals.length === 0) {
+        throw cliErrors.CUPEL_CLI_USAGE({ message: 'name at least one checkpoint' });
+      }
       const { writeReports } = await import('../jobs/report.ts');
       const formats = context.arguments.texts('format');
       const opened = await project(context);
@@ -347,8 +356,13 @@ function options(context: CommandContext, config: string): ProjectOptions {
     trust: given.has('trust'),
     ...(store === undefined ? {} : { store }),
     ...(split === undefined ? {} : { split }),
-    ...(threads === undefined ? {} : { threads }),
+    ...(threads === undefined ? {} : { threads: checkThreads(threads) }),
   };
+}
+
+function checkThreads(threads: number): number {
+  if (Number.isInteger(threads) && threads >= 1 && threads <= 256) return threads;
+  throw cliErrors.CUPEL_CLI_USAGE({ message: `--threads wants a whole number from 1 to 256, got ${threads}` });
 }
 
 async function project(context: CommandContext) {

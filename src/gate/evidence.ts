@@ -1,8 +1,10 @@
 import type { Run } from '../contracts/index.ts';
+import { canonicalJson } from '../kit/index.ts';
 
 /**
  * What makes two lists of runs unfit for comparison, one sentence each; empty when they are fit: a run that is not
- * complete, two runs of one suite on one side, a case twice in one epoch, suites that differ in digest or split.
+ * complete, two runs of one suite on one side, a case twice in one epoch, suites that differ in digest,
+ * split, decoding, validators or epochs.
  */
 export function evidenceProblems(baselineRuns: readonly Run[] | null, candidateRuns: readonly Run[]): string[] {
   const problems = [...sideProblems('baseline', baselineRuns ?? []), ...sideProblems('candidate', candidateRuns)];
@@ -18,6 +20,10 @@ export function evidenceProblems(baselineRuns: readonly Run[] | null, candidateR
     }
     if (before.split !== after.split)
       problems.push(`${name} was run on split ${before.split} for the baseline and ${after.split} for the candidate`);
+    for (const part of ['decoding', 'validators', 'epochs'] as const) {
+      const [left, right] = [canonicalJson(before[part]), canonicalJson(after[part])];
+      if (left !== right) problems.push(`${name} was run with other ${part}: baseline ${left}, candidate ${right}`);
+    }
   }
   return problems;
 }

@@ -11,9 +11,10 @@ export async function compareCheckpoints(
 ): Promise<readonly Difference[]> {
   const policy = await policyOf(project);
   const [left, right] = await Promise.all(
-    [baseline, candidate].map(async (id) =>
-      collectRuns(project, id, await checkpointDigest(await findCheckpoint(project, id))),
-    ),
+    [baseline, candidate].map(async (id) => {
+      const info = await findCheckpoint(project, id);
+      return collectRuns(project, info.id, await checkpointDigest(info), false);
+    }),
   );
   const shared = right?.runs.filter(({ suite }) => left?.runs.some((entry) => entry.suite.id === suite.id)) ?? [];
   if (left === undefined || shared.length === 0) {

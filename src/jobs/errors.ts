@@ -11,6 +11,16 @@ export const jobErrors = defineErrors({
     what: 'No engine accepts the checkpoint folder.',
     mend: 'A Hugging Face folder needs config.json, model.safetensors and tokenizer.json.',
   },
+  CUPEL_ID_INVALID: {
+    exit: 2,
+    what: 'A new checkpoint or dataset was given a name that cannot be a file name of the store, or that is taken.',
+    mend: 'Use small letters, digits and hyphens, at most 64, starting with a letter or digit.',
+  },
+  CUPEL_METRIC_UNKNOWN: {
+    exit: 2,
+    what: 'The config names a metric that no suite of the checkpoint defines.',
+    mend: 'Write the metric as suite/metric, as the suite defines it.',
+  },
   CUPEL_DATASET_UNKNOWN: {
     exit: 2,
     what: 'No dataset has the id that was asked for.',

@@ -1,5 +1,6 @@
 import type { Engine, Estimate, Model, Run, Suite } from '../contracts/index.ts';
 import { playEpisodes } from '../agent/index.ts';
+import { writeFileAtomic } from '../kit/index.ts';
 import { estimate } from '../gate/index.ts';
 import { comparePairwise, evaluate, evaluateReference, type PairwiseResult } from '../run/index.ts';
 import { jobErrors } from './errors.ts';
@@ -73,6 +74,7 @@ export async function evaluateSuite(
     signal: project.signal,
     ...(limit === undefined ? {} : { limit }),
   };
+  await writeFileAtomic(project.at('suites', `${suite.id}.json`), JSON.stringify({ path: suite.path }));
   for (const reference of suite.references) await evaluateReference({ ...settings, reference });
   return evaluate({
     ...settings,
@@ -93,8 +95,8 @@ export async function comparePairs(
   const { suite: compared } = await openSuite(project, suite.pairwise?.of ?? '', split);
   const candidateDigest = await checkpointDigest(await findCheckpoint(project, step.candidate));
   const [baselineRun, candidateRun] = await Promise.all(
-    [current.checkpoint.digest, candidateDigest].map((digest) =>
-      findRun(project, { checkpointDigest: digest, suite: compared, split }),
+    [current.checkpoint.digest, candidateDigest].map((digest, side) =>
+      findRun(project, { checkpointDigest: digest, suite: compared, split, exact: side === 1 }),
     ),
   );
   if (!baselineRun || !candidateRun) {

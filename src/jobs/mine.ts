@@ -3,10 +3,10 @@ import { writeFileAtomic, writeJson } from '../kit/index.ts';
 import { digestRows, formatTrainingRows, type MineReport, minePreferences } from '../data/index.ts';
 import { renderMessages } from '../run/index.ts';
 import { evaluateSuite } from './evaluate.ts';
-import { findCheckpoint, openModel, openSuite, type Project } from './project.ts';
+import { checkNewId, findCheckpoint, openModel, openSuite, type Project } from './project.ts';
 
 /** Only failures on this split become training data; test cases never do. */
-const miningSplit = 'validation';
+export const miningSplit = 'validation';
 
 /**
  * Evaluates a checkpoint on the validation split of a suite and writes preference pairs from its failures into
@@ -22,6 +22,7 @@ export async function minePairs(
     readonly ignoreFields: readonly string[];
   },
 ): Promise<{ readonly dataset: string; readonly digest: string; readonly report: MineReport }> {
+  checkNewId(step.dataset, project.config.datasets, 'mine.dataset');
   const info = await findCheckpoint(project, step.checkpoint);
   const { suite } = await openSuite(project, step.suite, miningSplit);
   const { model, engine } = await openModel(project, info);
@@ -37,6 +38,11 @@ export async function minePairs(
       seed: project.config.seed,
     });
     await writeFileAtomic(project.at('datasets', `${step.dataset}.jsonl`), formatTrainingRows(rows));
+    // What the gate must know: answers of these cases are in the data.
+    await writeFileAtomic(
+      project.at('datasets', `${step.dataset}.source.json`),
+      JSON.stringify({ suite: suite.id, split: miningSplit }),
+    );
     return { dataset: step.dataset, digest: digestRows(rows), report };
   } finally {
     await model.close();

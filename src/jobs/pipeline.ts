@@ -1,14 +1,26 @@
 import { existsSync } from 'node:fs';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Estimate, Layer, Verdict, VerdictKind } from '../contracts/index.ts';
-import { digestOf, isCupelError, readText, sha256, writeFileAtomic } from '../kit/index.ts';
+import {
+  digestOf,
+  isCupelError,
+  nearest,
+  readJson,
+  readText,
+  sha256,
+  sha256File,
+  writeFileAtomic,
+} from '../kit/index.ts';
+import { checkPolicyMetrics } from '../gate/index.ts';
+import { caseSet } from '../run/index.ts';
 import type { Step } from '../plugins/config.ts';
 import { openJournal } from '../store/index.ts';
 import { jobErrors } from './errors.ts';
 import { comparePairs, evaluateCheckpoint } from './evaluate.ts';
-import { gateCandidate, readVerdict } from './gate.ts';
-import { minePairs } from './mine.ts';
-import { checkpointDigest, findCheckpoint, type Project } from './project.ts';
+import { gateCandidate, policyOf, readVerdict } from './gate.ts';
+import { minePairs, miningSplit } from './mine.ts';
+import { checkpointDigest, findCheckpoint, findDataset, openSuite, type Project } from './project.ts';
 import { adoptBaseline, promoteCandidate } from './promote.ts';
 import { collectMetrics, writeReports } from './report.ts';
 import { corruptDataset, trainCheckpoint } from './train.ts';
@@ -68,6 +80,7 @@ export async function runPipeline(project: Project, options: { readonly fresh: b
   const { config } = project;
   if (config.pipeline.length === 0)
     throw jobErrors.CUPEL_CONFIG_NO_PIPELINE({ message: 'there are no steps', where: config.file });
+  await checkMetrics(project);
   if (options.fresh) await clear(project);
   await writeState(project, false);
   const journal = await openJournal(project.at('journal.jsonl'));
@@ -80,7 +93,7 @@ export async function runPipeline(project: Project, options: { readonly fresh: b
   try {
     for (const [index, step] of config.pipeline.entries()) {
       if (project.signal.aborted) throw interrupted(project, step.name, index);
-      chain = digestOf([chain, work(step)]);
+      chain = digestOf([chain, work(step), await inputsOf(project, step)]);
       const { result: record, skipped } = await journal
         .perform<StepRecord>(step.name, chain, () => timed(project, step), {
           holds: (known) => stillThere(project, step, known),
@@ -218,7 +231,7 @@ async function stillThere(project: Project, step: Step, record: StepRecord): Pro
   }
   if ('mine' in step) return existsSync(project.at('datasets', `${step.mine.dataset}.jsonl`));
   if ('corrupt' in step) return existsSync(project.at('datasets', `${step.corrupt.dataset}.jsonl`));
-  if ('gate' in step) return existsSync(project.at('verdicts', `${step.gate.candidate}.json`));
+  if ('gate' in step) return existsSync(project.at('verdicts', 'suites', `${step.gate.candidate}.json`));
   return !('report' in step) && !('verify' in step);
 }
 
@@ -235,6 +248,55 @@ async function findScorecards(project: Project, ids: readonly string[]): Promise
     );
   }
   return found;
+}
+
+/**
+ * Digests of what a step reads beside the steps before it: data, suites with their cases, configured checkpoints. What
+ * earlier steps made is in the chain already.
+ */
+async function inputsOf(project: Project, step: Step): Promise<unknown> {
+  const checkpoint = async (id: string): Promise<string | null> =>
+    Object.hasOwn(project.config.checkpoints, id) ? checkpointDigest(await findCheckpoint(project, id)) : null;
+  const dataset = async (id: string): Promise<string | null> =>
+    Object.hasOwn(project.config.datasets, id) ? sha256File(findDataset(project, id)) : null;
+  const suite = async (name: string, split?: string): Promise<unknown> => {
+    const opened = await openSuite(project, name, split);
+    return { digest: opened.suite.digest, cases: caseSet(opened.suite.splits[opened.split] ?? []) };
+  };
+  if ('evaluate' in step) {
+    const { checkpoint: id, suites, split } = step.evaluate;
+    return [await checkpoint(id), await Promise.all(suites.map((name) => suite(name, split)))];
+  }
+  if ('train' in step) {
+    const { base, data, replay } = step.train;
+    return [
+      base === null ? null : await checkpoint(base),
+      await Promise.all([...data, ...(replay?.data ?? [])].map(dataset)),
+    ];
+  }
+  if ('corrupt' in step) return dataset(step.corrupt.from);
+  if ('mine' in step) return suite(step.mine.suite, miningSplit);
+  if ('compare' in step) return [await suite(step.compare.suite), await checkpoint(step.compare.judge)];
+  if ('adopt' in step) return checkpoint(step.adopt.checkpoint);
+  return null;
+}
+
+/** Finds what no step could mend, before anything is computed: a policy or contrast that names an unknown metric. */
+async function checkMetrics(project: Project): Promise<void> {
+  const { pipeline, policy, validityMetric, file } = project.config;
+  const names = new Set(pipeline.flatMap((step) => ('evaluate' in step ? step.evaluate.suites : [])));
+  const suites = await Promise.all([...names].map(async (name) => (await openSuite(project, name)).suite));
+  if (policy !== null && pipeline.some((step) => 'gate' in step)) {
+    checkPolicyMetrics(await policyOf(project), suites, policy);
+  }
+  const known = suites.flatMap(({ id, metrics }) => metrics.map(({ name }) => `${id}/${name}`));
+  if (validityMetric !== null && known.length > 0 && !known.includes(validityMetric)) {
+    const near = nearest(validityMetric, known);
+    throw jobErrors.CUPEL_METRIC_UNKNOWN({
+      message: `no suite defines "${validityMetric}"${near === null ? '' : `; did you mean "${near}"?`}`,
+      where: `${file}: validityMetric`,
+    });
+  }
 }
 
 /** The step without what changes no result. */
@@ -270,6 +332,6 @@ function writeState(project: Project, complete: boolean): Promise<void> {
 
 /** State of the pipeline of a store; null where none was started. */
 export async function readState(store: string): Promise<PipelineState | null> {
-  const text = await readFile(`${store}/pipeline.json`, 'utf8').catch(() => null);
-  return text === null ? null : (JSON.parse(text) as PipelineState);
+  const file = join(store, 'pipeline.json');
+  return existsSync(file) ? readJson<PipelineState>(file) : null;
 }

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { readdir } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
 import type { Checkpoint, Engine, Model, Progress, RunStore, Suite } from '../contracts/index.ts';
-import { digestFolder, isCupelError, nearest } from '../kit/index.ts';
+import { digestFolder, isCupelError, kitErrors, nearest, readJson } from '../kit/index.ts';
 import { type Config, loadConfig, suiteFolder } from '../plugins/config.ts';
 import { openRegistry, type Registry } from '../plugins/registry.ts';
 import { loadSuite } from '../plugins/suites.ts';
@@ -71,15 +71,40 @@ export async function openProject(options: ProjectOptions): Promise<Project> {
   };
 }
 
+/** Names in the store become file names: letters, digits and hyphens, nothing that leads elsewhere. */
+export function isStoreId(id: string): boolean {
+  return /^[a-z0-9][a-z0-9-]{0,63}$/.test(id);
+}
+
+/** @throws CUPEL_ID_INVALID unless the name can be that of a new checkpoint or dataset and is not taken by the config */
+export function checkNewId(id: string, taken: Readonly<Record<string, unknown>>, where: string): void {
+  if (!isStoreId(id)) {
+    throw jobErrors.CUPEL_ID_INVALID({
+      message: `${JSON.stringify(id)} cannot be the name of a checkpoint or dataset`,
+      where,
+    });
+  }
+  if (Object.hasOwn(taken, id)) {
+    throw jobErrors.CUPEL_ID_INVALID({
+      message: `"${id}" is already the name of something else in the config`,
+      where,
+      remedy: 'Choose another name for what is made.',
+    });
+  }
+}
+
 /** Facts about a checkpoint by id (config or trained into the store) or by folder path. @throws CUPEL_CHECKPOINT_UNKNOWN */
 export async function findCheckpoint(project: Project, id: string): Promise<CheckpointInfo> {
   const configured = Object.hasOwn(project.config.checkpoints, id) ? project.config.checkpoints[id] : undefined;
   if (configured) return { id, ...configured, training: null };
   const file = project.at('candidates', `${id}.json`);
-  if (/^[a-z0-9][a-z0-9-]*$/.test(id) && existsSync(file))
-    return JSON.parse(await readFile(file, 'utf8')) as CheckpointInfo;
+  if (isStoreId(id) && existsSync(file)) return readJson<CheckpointInfo>(file);
   if (existsSync(join(resolve(id), 'config.json'))) {
-    const name = resolve(id).split('/').pop() ?? 'checkpoint';
+    const name =
+      basename(resolve(id))
+        .toLowerCase()
+        .replace(/[^a-z0-9]+/g, '-')
+        .replace(/^-|-$/g, '') || 'checkpoint';
     return { id: name, path: resolve(id), engine: null, role: 'checkpoint', description: '', training: null };
   }
   const known = await checkpointIds(project);
@@ -103,7 +128,7 @@ export function findDataset(project: Project, id: string): string {
   const configured = Object.hasOwn(project.config.datasets, id) ? project.config.datasets[id] : undefined;
   if (configured !== undefined) return configured;
   const made = project.at('datasets', `${id}.jsonl`);
-  if (/^[a-z0-9][a-z0-9-]*$/.test(id) && existsSync(made)) return made;
+  if (isStoreId(id) && existsSync(made)) return made;
   if (existsSync(resolve(id))) return resolve(id);
   const near = nearest(id, Object.keys(project.config.datasets));
   throw jobErrors.CUPEL_DATASET_UNKNOWN({
@@ -136,7 +161,13 @@ export async function openModel(
 }
 
 /** Content digest of a checkpoint folder. */
-export function checkpointDigest(info: CheckpointInfo): Promise<string> {
+export async function checkpointDigest(info: CheckpointInfo): Promise<string> {
+  if (!existsSync(info.path)) {
+    throw kitErrors.CUPEL_FILE_MISSING({
+      message: `the folder of checkpoint "${info.id}" does not exist: ${info.path}`,
+      where: info.path,
+    });
+  }
   return digestFolder(info.path);
 }
 

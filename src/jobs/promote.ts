@@ -1,12 +1,13 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { PromotionEntry, TrainingRecord } from '../contracts/index.ts';
-import { digestOf, isCupelError } from '../kit/index.ts';
+import { digestOf, readJson } from '../kit/index.ts';
 import { estimate } from '../gate/index.ts';
 import { ensureKey, writePromotion } from '../provenance/index.ts';
 import { runText } from '../store/index.ts';
 import { jobErrors } from './errors.ts';
-import { collectRuns, policyOf, readVerdict } from './gate.ts';
+import { collectRuns, judgeCandidate, policyOf, readVerdict, verdictFile } from './gate.ts';
 import { checkpointDigest, type CheckpointInfo, findCheckpoint, type Project } from './project.ts';
 import { writeReports } from './report.ts';
 import { readRows } from './train.ts';
@@ -27,7 +28,7 @@ export async function promoteCandidate(project: Project, candidate: string): Pro
   if (verdict.kind !== 'PROMOTE') {
     throw jobErrors.CUPEL_PROMOTE_NOT_ALLOWED({
       message: `the verdict on "${candidate}" is ${verdict.kind}: ${verdict.headline}`,
-      where: project.at('verdicts', `${candidate}.json`),
+      where: verdictFile(project, info.id),
     });
   }
   const stale =
@@ -36,8 +37,15 @@ export async function promoteCandidate(project: Project, candidate: string): Pro
       : (verdict.baseline?.digest ?? null) !== (current?.checkpoint.digest ?? null)
         ? `the verdict compares with ${verdict.baseline?.checkpoint ?? 'nothing'}, current is ${current?.checkpoint.id ?? 'nothing'}`
         : null;
-  if (stale !== null)
-    throw jobErrors.CUPEL_PROMOTE_STALE({ message: stale, where: project.at('verdicts', `${candidate}.json`) });
+  if (stale !== null) throw jobErrors.CUPEL_PROMOTE_STALE({ message: stale, where: verdictFile(project, info.id) });
+
+  // Deciding is pure: a verdict that the rows and the policy do not give again is not one.
+  if (digestOf(await judgeCandidate(project, candidate)) !== verdictDigest) {
+    throw jobErrors.CUPEL_PROMOTE_STALE({
+      message: `rows and policy no longer give the verdict that is on file for "${info.id}"`,
+      where: verdictFile(project, info.id),
+    });
+  }
 
   const { path } = await project.checkpoints.add(info.path);
   const record = await trainingRecord(info.path);
@@ -46,7 +54,7 @@ export async function promoteCandidate(project: Project, candidate: string): Pro
   const runs = await Promise.all(
     [...verdict.candidate.runs, ...(verdict.baseline?.runs ?? [])].map((id) => project.runs.read(id)),
   );
-  const own = await collectRuns(project, candidate, digest);
+  const own = await collectRuns(project, info.id, digest, true);
   const name = `${channel}-${hex(digest)}-${hex(verdictDigest)}`;
   await writePromotion({
     directory: project.at('evidence', name),
@@ -133,12 +141,8 @@ function hex(digest: string): string {
   return digest.replace('sha256:', '').slice(0, 12);
 }
 
-/** `cupel_run.json` of a checkpoint that was trained here. */
+/** `cupel_run.json` of a checkpoint that was trained here; null where there is none. */
 async function trainingRecord(folder: string): Promise<TrainingRecord | null> {
-  try {
-    return JSON.parse(await readFile(join(folder, 'cupel_run.json'), 'utf8')) as TrainingRecord;
-  } catch (error) {
-    if (isCupelError(error) || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    return null;
-  }
+  const file = join(folder, 'cupel_run.json');
+  return existsSync(file) ? readJson<TrainingRecord>(file) : null;
 }

@@ -84,7 +84,7 @@ export async function writeReports(
     const input = await reportInput(project, id, comparison, date);
     for (const report of reports) {
       for (const { path, content } of await report.render(input)) {
-        const file = project.at('reports', id, path);
+        const file = project.at('reports', input.checkpoint.id, path);
         await writeFileAtomic(file, content);
         paths.push(file);
       }
@@ -102,7 +102,7 @@ async function reportInput(
   const subject = await openSubject(project, id);
   const verdict = await verdictOn(project, subject);
   const baseline = verdict?.baseline
-    ? await collectRuns(project, verdict.baseline.checkpoint, verdict.baseline.digest)
+    ? await collectRuns(project, verdict.baseline.checkpoint, verdict.baseline.digest, false)
     : null;
   const { info } = subject;
   return {
@@ -127,7 +127,11 @@ async function reportInput(
 async function openSubject(project: Project, id: string): Promise<Subject> {
   const info = await findCheckpoint(project, id);
   const digest = await checkpointDigest(info);
-  return { ...(await collectRuns(project, id, digest)), info, others: await collectOtherSplits(project, id, digest) };
+  return {
+    ...(await collectRuns(project, info.id, digest, true)),
+    info,
+    others: await collectOtherSplits(project, id, digest),
+  };
 }
 
 /** The verdict on exactly these weights; one on earlier weights of the same name does not count. */

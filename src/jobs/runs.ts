@@ -1,21 +1,40 @@
 import type { Run, RunIdentity, Suite } from '../contracts/index.ts';
+import { caseSet } from '../run/index.ts';
 import { withTwins } from '../stats/attack-matrix.ts';
 import type { Project } from './project.ts';
 
-/** Which run is asked for; decoding and digests of validators are the suite's own. */
+/** Which run is asked for: of these weights, on this suite with the cases of the split loaded. */
 export interface RunQuery {
   readonly checkpointDigest: string;
-  readonly suite: { readonly id: string; readonly digest: string };
+  readonly suite: Suite;
   readonly split: string;
+  /**
+   * True: only a run over exactly the cases as they now stand will do, not one over fewer, or with labels that were
+   * corrected since. False, for a baseline: the run that has most of them; pairing leaves out what only one side has,
+   * so that adding a case never breaks the gate.
+   */
+  readonly exact: boolean;
 }
 
-/** The newest complete run of a checkpoint on a suite as it now stands, or null. Runs of other suite versions do not count. */
+/** The complete run that fits, or null. Where several do, the smallest id decides. */
 export async function findRun(project: Project, query: RunQuery): Promise<Run | null> {
-  const found = (await project.runs.list()).filter(({ identity, complete }) => complete && matches(identity, query));
-  // Several complete runs can differ by seed or by cases; the largest set of cases, then the id, decides.
-  const runs = await Promise.all(found.map(({ identity }) => project.runs.read(identity.id)));
-  runs.sort((a, b) => b.rows.length - a.rows.length || (a.identity.id < b.identity.id ? -1 : 1));
-  return runs[0] ?? null;
+  const cases = query.suite.splits[query.split] ?? [];
+  const { digest } = caseSet(cases);
+  const identities = (await project.runs.list())
+    .filter(({ identity, complete }) => complete && matches(identity, query))
+    .map(({ identity }) => identity)
+    .sort((a, b) => (a.id < b.id ? -1 : 1));
+  const same = identities.find((identity) => identity.cases?.digest === digest);
+  if (same !== undefined) return project.runs.read(same.id);
+  if (query.exact) return null;
+  const wanted = new Set(cases.map((one) => one.digest));
+  let best: { run: Run; shared: number } | null = null;
+  for (const { id } of identities) {
+    const run = await project.runs.read(id);
+    const shared = new Set(run.rows.map(({ caseDigest }) => caseDigest).filter((one) => wanted.has(one))).size;
+    if (shared > (best?.shared ?? 0)) best = { run, shared };
+  }
+  return best?.run ?? null;
 }
 
 /** All complete runs of a checkpoint, by suite and split, as the store lists them. */

@@ -1,4 +1,5 @@
-import { rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
 import type { Learner, Model, TrainEvent, TrainingRow, TrainPlan } from '../contracts/index.ts';
 import { writeFileAtomic } from '../kit/index.ts';
 import { corruptLabels, digestRows, formatTrainingRows, readTrainingRows } from '../data/index.ts';
@@ -6,6 +7,7 @@ import type { TrainStep } from '../plugins/config.ts';
 import { trainServices } from '../train/index.ts';
 import { jobErrors } from './errors.ts';
 import {
+  checkNewId,
   checkpointDigest,
   type CheckpointInfo,
   findCheckpoint,
@@ -32,12 +34,16 @@ export async function trainCheckpoint(
   step: TrainStep,
   options: { readonly planOnly?: boolean } = {},
 ): Promise<TrainedCheckpoint | TrainPlan> {
+  checkNewId(step.checkpoint, project.config.checkpoints, 'train.checkpoint');
   const trainer = await project.registry.load('trainer', step.trainer);
   const data = await readRows(project, step.data);
   const replay =
     step.replay === null ? null : { rows: await readRows(project, step.replay.data), perStep: step.replay.perStep };
   const base = step.base === null ? null : await findCheckpoint(project, step.base);
-  const output = project.at('candidates', step.checkpoint);
+  const folder = project.at('candidates', step.checkpoint);
+  // Beside the finished one, which stays until the new one is whole.
+  const output = `${folder}.new`;
+  const parent = base === null ? 'none' : await checkpointDigest(base);
   const opened = trainer.needs === 'learner' ? await openLearner(project, base, step) : { model: null, learner: null };
   const job = {
     id: step.checkpoint,
@@ -56,13 +62,15 @@ export async function trainCheckpoint(
     // What an interrupted attempt left.
     await rm(output, { recursive: true, force: true });
     const task = project.progress.begin(`train ${step.checkpoint}`, plan.steps, 'steps');
+    await rm(`${output}.partial`, { recursive: true, force: true });
     const result = await trainer.train(job, (event) => show(project, task, event), project.signal);
     task.end(
       `${result.steps} steps, ${result.trainedTokens} trained tokens, loss ${result.losses.at(-1)?.toFixed(4) ?? '-'}`,
     );
+    await replaceFolder(output, folder);
     const info: CheckpointInfo = {
       id: step.checkpoint,
-      path: output,
+      path: folder,
       engine: null,
       role: step.role,
       description: step.description,
@@ -72,7 +80,7 @@ export async function trainCheckpoint(
         trainedTokens: result.trainedTokens,
         losses: result.losses,
         base: base?.id ?? null,
-        parent: base === null ? 'none' : await checkpointDigest(base),
+        parent,
         data: step.data,
         replay: step.replay?.data ?? [],
         dataDigest: digestRows(data),
@@ -92,6 +100,14 @@ export async function trainCheckpoint(
   }
 }
 
+/** Puts a finished folder in the place of an older one; a crash leaves one of the two under its name or beside it. */
+async function replaceFolder(from: string, to: string): Promise<void> {
+  await rm(`${to}.old`, { recursive: true, force: true });
+  if (existsSync(to)) await rename(to, `${to}.old`);
+  await rename(from, to);
+  await rm(`${to}.old`, { recursive: true, force: true });
+}
+
 /** Writes a dataset in which a share of the answers has wrong labels: a planted fault for the gate to find. */
 export async function corruptDataset(
   project: Project,
@@ -102,6 +118,7 @@ export async function corruptDataset(
     readonly set: Readonly<Record<string, unknown>>;
   },
 ): Promise<{ readonly dataset: string; readonly rows: number; readonly digest: string }> {
+  checkNewId(step.dataset, project.config.datasets, 'corrupt.dataset');
   const rows = corruptLabels(await readTrainingRows(findDataset(project, step.from)), {
     share: step.share,
     set: step.set,

@@ -32,3 +32,18 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
   }
   await rename(temporary, path);
 }
+
+/** Reads a JSON file that this program wrote. @throws CUPEL_FILE_MISSING, CUPEL_FILE_UNREADABLE, CUPEL_JSON_INVALID */
+export async function readJson<T>(path: string): Promise<T> {
+  const text = await readText(path);
+  try {
+    return JSON.parse(text) as T;
+  } catch (cause) {
+    throw kitErrors.CUPEL_JSON_INVALID({
+      message: `not JSON: ${(cause as Error).message}`,
+      where: path,
+      remedy: 'The file was changed or damaged. Remove it, and repeat the command that made it.',
+      cause,
+    });
+  }
+}

@@ -10,5 +10,5 @@ export {
 export { checkPrompt, renderMessages, renderText } from './prompt.ts';
 export { evaluateReference } from './reference.ts';
 export { resolveValidators, scoreOutput, type ValidatorLookup } from './scoring.ts';
-export { selectCases, type Selection } from './selection.ts';
+export { caseSet, selectCases, type Selection } from './selection.ts';
 export type { Variant } from './tasks.ts';

@@ -231,6 +231,82 @@ const faults: readonly Fault[] = [
     code: 'CUPEL_PLUGIN_UNTRUSTED',
     place: /--trust/,
   },
+  {
+    fault: 'a new checkpoint name that leads out of the store',
+    plant: (p) => void p.write('victim/keep.txt', 'mine'),
+    command: (p) => [
+      'train',
+      '--checkpoint',
+      '../../victim',
+      '--trainer',
+      'keyword-rules',
+      '--data',
+      'tickets',
+      '-c',
+      p.config,
+    ],
+    code: 'CUPEL_ID_INVALID',
+    place: /"\.\.\/\.\.\/victim"/,
+  },
+  {
+    fault: 'a new checkpoint with the name of a configured one',
+    plant: () => {},
+    command: (p) => [
+      'train',
+      '--checkpoint',
+      'base',
+      '--trainer',
+      'keyword-rules',
+      '--data',
+      'tickets',
+      '-c',
+      p.config,
+    ],
+    code: 'CUPEL_ID_INVALID',
+    place: /"base" is already/,
+  },
+  {
+    fault: 'a configured checkpoint whose folder is gone',
+    plant: (p) => p.configure({ checkpoints: { base: { path: 'nowhere' } } }),
+    command: (p) => ['gate', 'base', '-c', p.config],
+    code: 'CUPEL_FILE_MISSING',
+    place: /nowhere/,
+  },
+  {
+    fault: 'a damaged state file',
+    plant: (p) => void p.write('.cupel/pipeline.json', '{"version": 1,'),
+    command: (p) => ['resume', '--store', join(p.folder, '.cupel')],
+    code: 'CUPEL_JSON_INVALID',
+    place: /pipeline\.json/,
+  },
+  {
+    fault: 'a policy metric that no suite has, found before anything is computed',
+    plant: (p) => void p.write('policy.yaml', 'version: 1\nprimary: { metric: triage/all_fiv }\n'),
+    command: (p) => ['pipeline', '-c', p.config],
+    code: 'CUPEL_GATE_METRIC_UNKNOWN',
+    place: /did you mean "triage\/all_five"/,
+  },
+  {
+    fault: 'a contrast metric that no suite has',
+    plant: (p) => p.configure({ validityMetric: 'triage/valid_jsn' }),
+    command: (p) => ['pipeline', '-c', p.config],
+    code: 'CUPEL_METRIC_UNKNOWN',
+    place: /did you mean "triage\/valid_json"/,
+  },
+  {
+    fault: 'a run of no suite',
+    plant: () => {},
+    command: (p) => ['run', '--checkpoint', 'base', '-c', p.config],
+    code: 'CUPEL_CLI_USAGE',
+    place: /at least one suite/,
+  },
+  {
+    fault: 'half a thread',
+    plant: () => {},
+    command: (p) => [...run(p), '-j', '0.5'],
+    code: 'CUPEL_CLI_USAGE',
+    place: /--threads/,
+  },
 ];
 
 test.each(faults)(
@@ -274,3 +350,51 @@ test(
     expect(cupel(['run', './triage', '--checkpoint', 'base', '-c', project.config, '--json']).stdout).toBe(before);
   },
 );
+
+test(
+  'the gate takes only runs over the cases as they now stand, and no verdict that was edited',
+  { timeout: 120_000 },
+  () => {
+    // No pipeline: the steps as single commands, on a suite of the user's own.
+    const project = smallProject({ pipeline: [] });
+    const given = ['-c', project.config];
+    const cases = join(project.folder, 'triage/cases/validation.jsonl');
+    const good = readFileSync(cases, 'utf8');
+    const make = (id: string, trainer: string): void => {
+      expect(cupel(['train', '--checkpoint', id, '--trainer', trainer, '--data', 'tickets', ...given]).status).toBe(0);
+      expect(cupel(['run', './triage', '--checkpoint', id, ...given]).status).toBe(0);
+    };
+    make('rules', 'keyword-rules');
+    make('tfidf', 'tfidf-logistic');
+    expect(cupel(['adopt', 'rules', ...given]).status).toBe(0);
+    expect(cupel(['gate', 'tfidf', ...given]).stderr).not.toContain('CUPEL_');
+
+    // A corrected label: the old run no longer counts for the candidate.
+    writeFileSync(cases, good.replace('"urgency":"low"', '"urgency":"high"'));
+    expect(cupel(['gate', 'tfidf', ...given]).stderr).toContain('CUPEL_GATE_NO_RUNS');
+    expect(cupel(['run', './triage', '--checkpoint', 'tfidf', ...given, '-n', '12']).status).toBe(0);
+    expect(cupel(['gate', 'tfidf', ...given]).stderr).toContain('CUPEL_GATE_NO_RUNS');
+    writeFileSync(cases, good);
+
+    const verdict = join(project.folder, '.cupel/verdicts/tfidf.json');
+    const kind = cupel(['gate', 'tfidf', ...given, '--json']).stdout;
+    expect(JSON.parse(kind)).not.toMatchObject({ kind: 'PROMOTE' });
+    writeFileSync(verdict, readFileSync(verdict, 'utf8').replace(/"kind":"[A-Z]+"/, '"kind":"PROMOTE"'));
+    const promoted = cupel(['promote', 'tfidf', ...given]);
+    expect(promoted.stderr).toContain('CUPEL_PROMOTE_STALE');
+    expect(promoted.status).toBe(4);
+  },
+);
+
+test('a finished checkpoint stays when training it again is stopped or fails', { timeout: 60_000 }, () => {
+  const project = smallProject();
+  const given = ['--trainer', 'sft', '--base', 'base', '--data', 'tickets', '-c', project.config];
+  expect(cupel(['train', '--checkpoint', 's', ...given, '--set', 'epochs=1']).status).toBe(0);
+  const before = readFileSync(join(project.folder, '.cupel/candidates/s/model.safetensors'));
+  expect(cupel(['train', '--checkpoint', 's', ...given, '--set', 'learningRate=1e30']).status).not.toBe(0);
+  expect(readFileSync(join(project.folder, '.cupel/candidates/s/model.safetensors')).equals(before)).toBe(true);
+  // From itself: the parent is the checkpoint as it was.
+  const again = ['--trainer', 'sft', '--base', 's', '--data', 'tickets', '-c', project.config, '--set', 'epochs=1'];
+  expect(cupel(['train', '--checkpoint', 's', ...again]).status).toBe(0);
+  expect(cupel(['run', './triage', '--checkpoint', 's', '-c', project.config, '-n', '2']).status).toBe(0);
+});

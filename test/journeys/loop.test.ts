@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { sha256 } from '../../src/kit/index.ts';
 import { cupel, root } from '../lib/cli.ts';
 import { smallProject, type SmallProject } from '../lib/project.ts';
 
@@ -25,9 +26,7 @@ function facts(project: SmallProject, printed: Printed): unknown {
   return {
     metrics: printed.checkpoints,
     verdict: readFileSync(join(project.folder, '.cupel/verdicts/sft.json'), 'utf8'),
-    weights: readFileSync(join(project.folder, '.cupel/candidates/sft/model.safetensors'))
-      .toString('base64')
-      .slice(0, 4000),
+    weights: sha256(readFileSync(join(project.folder, '.cupel/candidates/sft/model.safetensors'))),
   };
 }
 
