@@ -74,6 +74,7 @@ class OpenModel implements Model {
     let wake: (() => void) | undefined;
     let ended = false;
     let thrown: unknown;
+    let answered = 0;
     handle.generate(inputs, this.#options.maxBatch, cancellation, ({ completion, done, error }) => {
       if (completion) ready.push(fromReply(ids[completion.index] as string, completion));
       if (error) thrown = toCupelError(error);
@@ -84,7 +85,10 @@ class OpenModel implements Model {
     signal?.addEventListener('abort', abort, { once: true });
     try {
       for (;;) {
-        for (let next = ready.shift(); next !== undefined; next = ready.shift()) yield next;
+        for (let next = ready.shift(); next !== undefined; next = ready.shift()) {
+          answered++;
+          yield next;
+        }
         if (ended) break;
         await new Promise<void>((resolve) => (wake = resolve));
       }
@@ -92,6 +96,8 @@ class OpenModel implements Model {
         signal?.throwIfAborted();
         throw thrown;
       }
+      // Interrupted while it waited for its turn: no answer is no success.
+      if (answered < requests.length) signal?.throwIfAborted();
     } finally {
       // A consumer that leaves early also stops the work.
       cancellation.cancel();

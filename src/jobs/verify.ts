@@ -46,6 +46,14 @@ export async function verifyPromoted(project: Project, id?: string): Promise<Ver
       checkpoint: project.checkpoints.locate(current),
       ...(publicKeyPem === null ? {} : { publicKeyPem }),
     });
+    checks.push({
+      name: 'expected key',
+      ok: publicKeyPem !== null,
+      detail:
+        publicKeyPem === null
+          ? 'keys/signing-key.pub.pem of the project could not be read: the key in the evidence proves nothing by itself'
+          : 'the key of this project',
+    });
     checks.push(...result.checks);
     const digest = result.predicate?.checkpoint.digest ?? 'nothing';
     checks.push({

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { canonicalJson } from './canonical-json.ts';
+import { kitErrors } from './kit-errors.ts';
 
 /** Hex sha256 of text (UTF-8) or bytes. */
 export function sha256(data: string | Uint8Array): string {
@@ -23,16 +24,26 @@ export async function sha256File(path: string): Promise<string> {
 }
 
 /**
- * Relative paths (with `/`) and hex digests of all files below a folder, sorted by path components.
- * `.git*` entries are skipped, symbolic links are not followed.
+ * Relative paths (with `/`) and hex digests of all files below a folder, sorted by path components. A link to a file
+ * counts as what it leads to (model caches are folders of links); git's own entries are left out.
+ * @throws CUPEL_FILE_UNREADABLE for a link to anything else, or an entry that is no plain file: it could be read from,
+ *   and no digest would hold it
  */
 export async function listFileDigests(folder: string): Promise<{ path: string; sha256: string }[]> {
   const found: string[][] = [];
   const walk = async (components: string[]): Promise<void> => {
     for (const entry of await readdir(join(folder, ...components), { withFileTypes: true })) {
-      if (entry.name.startsWith('.git')) continue;
-      if (entry.isDirectory()) await walk([...components, entry.name]);
-      else if (entry.isFile()) found.push([...components, entry.name]);
+      if (gitEntries.has(entry.name)) continue;
+      const path = [...components, entry.name];
+      if (entry.isDirectory()) await walk(path);
+      else if (entry.isFile() || (await leadsToFile(join(folder, ...path)))) found.push(path);
+      else {
+        throw kitErrors.CUPEL_FILE_UNREADABLE({
+          message: `${path.join('/')} is neither a plain file nor a link to one`,
+          where: folder,
+          remedy: 'Remove it, or put the file itself in its place.',
+        });
+      }
     }
   };
   await walk([]);
@@ -43,6 +54,12 @@ export async function listFileDigests(folder: string): Promise<{ path: string; s
     path: components.join('/'),
     sha256: await sha256File(join(folder, ...components)),
   }));
+}
+
+const gitEntries: ReadonlySet<string> = new Set(['.git', '.gitattributes', '.gitignore', '.github']);
+
+async function leadsToFile(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null))?.isFile() ?? false;
 }
 
 /** Digest of a folder: over the paths and digests of its files. */

@@ -1,5 +1,5 @@
-import { readFile, stat } from 'node:fs/promises';
-import { isAbsolute, join, resolve } from 'node:path';
+import { lstat, readFile } from 'node:fs/promises';
+import { basename, isAbsolute, join, resolve } from 'node:path';
 import type { Policy, RunIdentity, TrainingRecord, Verdict } from '../contracts/index.ts';
 import { canonicalJson, digestFolder, digestOf, runId, sha256 } from '../kit/index.ts';
 import { makeChain, type ChainItem, type ChainLink } from './chain.ts';
@@ -152,17 +152,18 @@ async function checkContent(
   });
 }
 
+/** Content of a plain file of bounded size: a pipe or a device in its place is never opened. */
+async function readPlain(path: string): Promise<string> {
+  const found = await lstat(path).catch(() => null);
+  if (found === null) throw new Error(`${basename(path)} is missing`);
+  demand(found.isFile(), `${basename(path)} is not a plain file`);
+  demand(found.size <= largestBundle, `${basename(path)} has ${found.size} bytes`);
+  return (await readFile(path)).toString('latin1');
+}
+
 async function readStatement(directory: string, expectedPem: string | undefined): Promise<Statement<GatePredicate>> {
-  const path = join(directory, 'gate.sigstore.json');
-  const size = await stat(path).then(
-    (found) => found.size,
-    () => null,
-  );
-  if (size === null) throw new Error('gate.sigstore.json is missing');
-  demand(size <= largestBundle, `gate.sigstore.json has ${size} bytes`);
-  const text = (await readFile(path)).toString('latin1');
-  const pem = (await readFile(join(directory, 'public-key.pem')).catch(() => Buffer.alloc(0))).toString('latin1');
-  demand(pem !== '', 'public-key.pem is missing');
+  const text = await readPlain(join(directory, 'gate.sigstore.json'));
+  const pem = await readPlain(join(directory, 'public-key.pem'));
   demand(
     expectedPem === undefined || keyHint(expectedPem) === keyHint(pem),
     'it was made with another key than the one that is expected',

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -112,6 +112,19 @@ test('a folder digest changes with any byte and any name', async () => {
   const changed = await digestFolder(folder);
   await writeFile(join(folder, 'b'), '');
   expect(new Set([before, changed, await digestFolder(folder)]).size).toBe(3);
+  await rm(folder, { recursive: true });
+});
+
+test('a folder digest follows links to files and refuses what else could be read', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'cupel-kit-'));
+  await writeFile(join(folder, 'blob'), 'one');
+  await mkdir(join(folder, 'snapshot'));
+  await symlink('../blob', join(folder, 'snapshot', 'model'));
+  const before = await digestFolder(join(folder, 'snapshot'));
+  await writeFile(join(folder, 'blob'), 'two');
+  expect(await digestFolder(join(folder, 'snapshot'))).not.toBe(before);
+  await symlink('..', join(folder, 'snapshot', 'up'));
+  await expect(digestFolder(join(folder, 'snapshot'))).rejects.toMatchObject({ code: 'CUPEL_FILE_UNREADABLE' });
   await rm(folder, { recursive: true });
 });
 

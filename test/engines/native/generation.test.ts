@@ -120,6 +120,17 @@ describe('generated texts', () => {
     expect(await collect(model, prompts(2))).toHaveLength(2);
   });
 
+  it('are no silent nothing when the signal comes while they wait for their turn', async () => {
+    const controller = new AbortController();
+    const first = collect(model, prompts(20));
+    const second = (async () => {
+      for await (const _ of model.generate(prompts(20), controller.signal)) controller.abort(new Error('late'));
+    })();
+    controller.abort(new Error('enough'));
+    await expect(second).rejects.toThrow('enough');
+    expect(await first).toHaveLength(20);
+  });
+
   it('stop being made when the consumer leaves', async () => {
     for await (const completion of model.generate(prompts(20))) {
       expect(completion.finish).not.toBe('error');

@@ -79,6 +79,21 @@ describe('a learner', () => {
     await taught.close();
   });
 
+  it('saves over the folder that it came from without emptying a file', async () => {
+    const path = join(folder, 'own');
+    const maker = (await model.learner?.({})) as Learner;
+    await maker.save(path);
+    await maker.close();
+    const own = await native.open({ id: 'own', path }, { threads: 1 });
+    const learner = (await own.learner?.({})) as Learner;
+    await learner.save(path);
+    await learner.close();
+    await own.close();
+    const again = await native.open({ id: 'again', path }, { threads: 1 });
+    expect(again.tokenize('hello')).toEqual(model.tokenize('hello'));
+    await again.close();
+  });
+
   it('changes nothing of the model that it came from', async () => {
     const before = await model.score([{ context: '<|user|>', continuation: 'hello' }]);
     const learner = (await model.learner?.({})) as Learner;

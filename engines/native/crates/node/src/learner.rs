@@ -176,8 +176,12 @@ impl NativeLearner {
 fn copy_text_files(from: &Path, to: &Path) -> std::result::Result<(), Fault> {
     for name in COPIED {
         let source = from.join(name);
-        if source.is_file() {
-            std::fs::copy(&source, to.join(name)).map_err(|error| Fault {
+        let target = to.join(name);
+        // Copying a file onto itself would empty it.
+        let same =
+            matches!((source.canonicalize(), target.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        if source.is_file() && !same {
+            std::fs::copy(&source, &target).map_err(|error| Fault {
                 place: Some(to.join(name).display().to_string()),
                 ..Fault::new(
                     "CUPEL_NATIVE_IO",

@@ -150,8 +150,10 @@ impl NativeModel {
         let template = text.template().map_err(Fault::from)?;
         let mut messages = parse(&messages)?;
         for message in messages.as_array_mut().into_iter().flatten() {
-            if let Some(Value::String(content)) = message.get_mut("content") {
-                *content = text.tokenizer.defuse(content);
+            for (key, value) in message.as_object_mut().into_iter().flatten() {
+                if key != "role" {
+                    text.tokenizer.defuse_all(value);
+                }
             }
         }
         Ok(template

@@ -129,6 +129,16 @@ impl TextTokenizer {
         defused
     }
 
+    /// Defuses every text within a JSON value.
+    pub fn defuse_all(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.defuse(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.defuse_all(item)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| self.defuse_all(field)),
+            _ => {}
+        }
+    }
+
     /// The bytes of every id below the model's vocabulary size; special tokens start with toktrie's marker byte, ids
     /// without a token are empty.
     pub(crate) fn token_bytes(&self) -> Result<Vec<Vec<u8>>> {
