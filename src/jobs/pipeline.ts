@@ -155,8 +155,9 @@ async function perform(project: Project, step: Step): Promise<Omit<StepRecord, '
   if ('mine' in step)
     return { checkpoint: step.mine.checkpoint, verdict: null, result: await minePairs(project, step.mine) };
   if ('adopt' in step) {
-    const { checkpoint } = await adoptBaseline(project, step.adopt.checkpoint);
-    return { checkpoint: checkpoint.id, verdict: null, result: { digest: checkpoint.digest } };
+    await adoptBaseline(project, step.adopt.checkpoint);
+    const digest = await checkpointDigest(await findCheckpoint(project, step.adopt.checkpoint));
+    return { checkpoint: step.adopt.checkpoint, verdict: null, result: { digest } };
   }
   if ('compare' in step) {
     const result = await comparePairs(project, step.compare);
@@ -231,7 +232,7 @@ async function stillThere(project: Project, step: Step, record: StepRecord): Pro
   }
   if ('mine' in step) return existsSync(project.at('datasets', `${step.mine.dataset}.jsonl`));
   if ('corrupt' in step) return existsSync(project.at('datasets', `${step.corrupt.dataset}.jsonl`));
-  if ('gate' in step) return existsSync(project.at('verdicts', 'suites', `${step.gate.candidate}.json`));
+  if ('gate' in step) return existsSync(project.at('verdicts', `${step.gate.candidate}.json`));
   return !('report' in step) && !('verify' in step);
 }
 
@@ -310,6 +311,7 @@ const pipelineFolders = [
   'candidates',
   'datasets',
   'verdicts',
+  'suites',
   'reports',
   'channels',
   'objects',

@@ -88,15 +88,21 @@ export async function promoteCandidate(project: Project, candidate: string): Pro
   });
 }
 
-/** Makes a checkpoint the first of its channel, without a verdict: there is nothing to compare it with. */
+/**
+ * Makes a checkpoint the first of its channel, without a verdict: there is nothing to compare it with. Where it is the
+ * first already, nothing changes, also after later promotions.
+ * @returns what is current
+ */
 export async function adoptBaseline(project: Project, id: string): Promise<PromotionEntry> {
   const info = await findCheckpoint(project, id);
-  const current = await project.checkpoints.current(project.config.channel);
+  const entries = await project.checkpoints.history(project.config.channel);
+  const [first, current] = [entries.at(0), entries.at(-1)];
   const digest = await checkpointDigest(info);
-  if (current !== null) {
-    if (current.checkpoint.digest === digest) return current;
+  if (first !== undefined && current !== undefined) {
+    if (first.checkpoint.digest === digest) return current;
     throw jobErrors.CUPEL_PROMOTE_NOT_ALLOWED({
-      message: `channel "${project.config.channel}" already has ${current.checkpoint.id}; "${id}" would need a verdict`,
+      message: `channel "${project.config.channel}" began with ${first.checkpoint.id}; "${id}" would need a verdict`,
+      where: project.config.store,
       remedy: `Run: cupel gate ${id}`,
     });
   }

@@ -74,6 +74,36 @@ test(
   },
 );
 
+test(
+  'a finished pipeline that is run again keeps every verdict and figure, also after promotion',
+  { timeout: 240_000 },
+  async () => {
+    const project = smallProject();
+    const first = pipeline(project);
+    expect(first.steps.find(({ name }) => name === 'gate sft')?.verdict).toBe('PROMOTE');
+    const before = facts(project, first);
+    const again = cupel(['pipeline', '-c', project.config, '--json'], { timeout: 120_000 });
+    expect(again.status).toBe(0);
+    // Only reports are made anew: everything else is as it was.
+    for (const { name } of first.steps.filter(({ name: step }) => step !== 'report')) {
+      expect(again.stderr).toMatch(new RegExp(`${name}(: [A-Z]+)?  \\(kept\\)`));
+    }
+    expect(facts(project, JSON.parse(again.stdout) as Printed)).toEqual(before);
+
+    // Adopting is done once: it neither fails nor takes a promotion back.
+    expect(cupel(['adopt', 'base', '-c', project.config]).stdout).toContain('current is sft');
+    // Killed after the promotion, too.
+    const killed = smallProject();
+    await killWhen(killed, 'promote sft');
+    const resumed = cupel(['resume', '--store', join(killed.folder, '.cupel'), '--json'], { timeout: 120_000 });
+    expect({ status: resumed.status, stderr: resumed.status === 0 ? '' : resumed.stderr }).toEqual({
+      status: 0,
+      stderr: '',
+    });
+    expect(facts(killed, JSON.parse(resumed.stdout) as Printed)).toEqual(before);
+  },
+);
+
 test('Ctrl-C ends with 130, says how to go on, and keeps what is finished', { timeout: 240_000 }, async () => {
   const project = smallProject();
   const { code, text } = await interruptWhen(project, 'adopt base');
