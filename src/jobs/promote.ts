@@ -3,13 +3,12 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { PromotionEntry, TrainingRecord } from '../contracts/index.ts';
 import { digestOf, readJson } from '../kit/index.ts';
-import { estimate } from '../gate/index.ts';
 import { ensureKey, writePromotion } from '../provenance/index.ts';
 import { runText } from '../store/index.ts';
 import { jobErrors } from './errors.ts';
 import { collectRuns, judgeCandidate, policyOf, readVerdict, verdictFile } from './gate.ts';
 import { checkpointDigest, type CheckpointInfo, findCheckpoint, type Project } from './project.ts';
-import { writeReports } from './report.ts';
+import { metricsOf, writeReports } from './report.ts';
 import { readRows } from './train.ts';
 
 /**
@@ -72,11 +71,7 @@ export async function promoteCandidate(project: Project, candidate: string): Pro
     runs: runs.map((run) => ({ id: run.identity.id, text: runText(run) })),
     policy: await policyOf(project),
     verdict,
-    estimates: Object.fromEntries(
-      own.runs.flatMap(({ run, suite }) =>
-        suite.metrics.map((metric) => [`${suite.id}/${metric.name}`, estimate(metric, run.rows)]),
-      ),
-    ),
+    estimates: metricsOf(own.runs),
     scorecard: scorecard === undefined ? null : await readFile(scorecard, 'utf8'),
     key: await ensureKey(project.at('keys')),
   });

@@ -311,7 +311,8 @@ async function provenance(subject: Subject, verdict: Verdict | null): Promise<Re
   ];
 }
 
-function metricsOf(runs: CheckpointRuns['runs']): Record<string, Estimate> {
+/** Estimates of all metrics of runs, as `suite/metric`. */
+export function metricsOf(runs: CheckpointRuns['runs']): Record<string, Estimate> {
   return Object.fromEntries(
     runs.flatMap(({ run, suite }) =>
       suite.metrics.map((metric) => [`${suite.id}/${metric.name}`, estimate(metric, run.rows)]),

@@ -60,9 +60,8 @@ export async function trainCheckpoint(
     const plan = await trainer.plan(job);
     if (options.planOnly === true) return plan;
     // What an interrupted attempt left.
-    await rm(output, { recursive: true, force: true });
+    for (const left of [output, `${output}.partial`]) await rm(left, { recursive: true, force: true });
     const task = project.progress.begin(`train ${step.checkpoint}`, plan.steps, 'steps');
-    await rm(`${output}.partial`, { recursive: true, force: true });
     const result = await trainer.train(job, (event) => show(project, task, event), project.signal);
     task.end(
       `${result.steps} steps, ${result.trainedTokens} trained tokens, loss ${result.losses.at(-1)?.toFixed(4) ?? '-'}`,

@@ -1,8 +1,10 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseArguments } from '../../src/cli/arguments.ts';
 import { commands } from '../../src/cli/commands.ts';
 import { duration, openProgress } from '../../src/cli/progress.ts';
-import { cupel } from '../lib/cli.ts';
+import { cupel, root } from '../lib/cli.ts';
 
 test('help lists every command and the exit codes', () => {
   const { status, stdout } = cupel(['--help']);
@@ -17,6 +19,17 @@ test('every command has a summary, examples that start with its name, and help f
     for (const example of command.examples) expect(example.startsWith(`cupel ${command.name}`), example).toBe(true);
     for (const [flag, { help }] of Object.entries(command.flags))
       expect(help, `${command.name} --${flag}`).not.toBe('');
+  }
+});
+
+test('every command that the README shows is one, with flags that it takes', () => {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8');
+  const lines = [...readme.matchAll(/^cupel (?!-)(\S+)(.*)$/gm)];
+  expect(lines.length).toBeGreaterThan(5);
+  for (const [line, name, rest] of lines) {
+    const command = commands.find((one) => one.name === name);
+    expect(command, line).toBeDefined();
+    parseArguments((rest ?? '').trim().split(/\s+/).filter(Boolean), command?.flags ?? {});
   }
 });
 
