@@ -398,3 +398,21 @@ test('a finished checkpoint stays when training it again is stopped or fails', {
   expect(cupel(['train', '--checkpoint', 's', ...again]).status).toBe(0);
   expect(cupel(['run', './triage', '--checkpoint', 's', '-c', project.config, '-n', '2']).status).toBe(0);
 });
+
+test('a checkpoint trained on answers mined from the gated cases is no evidence', { timeout: 120_000 }, () => {
+  const project = smallProject({ pipeline: [] });
+  const given = ['-c', project.config];
+  const ok = (...args: string[]): void => {
+    const { status, stderr } = cupel([...args, ...given]);
+    expect({ args, status, stderr: status === 0 ? '' : stderr }).toEqual({ args, status: 0, stderr: '' });
+  };
+  ok('train', '--checkpoint', 'rules', '--trainer', 'keyword-rules', '--data', 'tickets');
+  ok('run', './triage', '--checkpoint', 'rules');
+  ok('adopt', 'rules');
+  ok('mine', './triage', '--checkpoint', 'rules', '--dataset', 'pairs', '--limit', '20', '--ignore', 'summary');
+  ok('train', '--checkpoint', 'c', '--trainer', 'sft', '--base', 'base', '--data', 'pairs', '--set', 'epochs=1');
+  ok('run', './triage', '--checkpoint', 'c');
+  const { status, stdout } = cupel(['gate', 'c', ...given]);
+  expect(stdout).toContain('which was mined from suite triage, split validation');
+  expect(status).toBe(4);
+});
