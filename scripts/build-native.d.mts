@@ -1,4 +1,4 @@
-export declare const cargoMissing: string;
+export declare function cargoMissing(platform?: string | null): string;
 export declare function libraryName(platform: NodeJS.Platform): string;
 export declare function isStale(source: string, target: string): boolean;
 export declare function place(source: string, target: string): void;

@@ -1,18 +1,23 @@
 // Builds the native engine with cargo and puts the addon where the TypeScript face loads it:
-// engines/native/ for running from source, dist/engines/native/ where dist/ has been built.
+// engines/native/ for running from source, dist/engines/native/ where dist/ has been built. Where cargo is absent, the
+// prebuilt package of the platform (scripts/prebuilt.mjs) will do, if it is installed.
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { currentPlatform, installedPrebuilt, packageName } from './prebuilt.mjs';
 
 const addonName = 'cupel-native.node';
 
 /** What to tell where cargo is missing: code, what, where, how to mend it. */
-export const cargoMissing = [
-  'CUPEL_NATIVE_CARGO_MISSING: the native engine has to be compiled, and cargo (Rust) was not found',
-  '  at: PATH',
-  '  mend: install Rust (https://rustup.rs, or your system’s packages rustc and cargo), then run: npm run prepare',
-].join('\n');
+export function cargoMissing(platform = currentPlatform()) {
+  const prebuilt = platform === null ? null : packageName(platform);
+  return [
+    'CUPEL_NATIVE_CARGO_MISSING: the native engine has to be compiled, and cargo (Rust) was not found',
+    `  at: PATH${prebuilt === null ? '' : `; nor is the prebuilt package ${prebuilt} of this version installed`}`,
+    '  mend: install Rust (https://rustup.rs, or your system’s packages rustc and cargo), then run: npm run prepare',
+  ].join('\n');
+}
 
 /** Name of the library that cargo writes on a platform. */
 export function libraryName(platform) {
@@ -41,7 +46,8 @@ export function place(source, target) {
 
 /**
  * Builds and places the addon.
- * @returns {{ status: number, placed: string[], message?: string }} status 0, or that of a failure with its message.
+ * @returns {{ status: number, placed: string[], message?: string }} status 0, or that of a failure with its message;
+ *   the message says also where a prebuilt package stands in.
  */
 export function buildNative({
   root,
@@ -54,7 +60,14 @@ export function buildNative({
   const [command, commandArguments] =
     platform === 'win32' ? [cargo, cargoArguments] : ['nice', [cargo, ...cargoArguments]];
   const found = spawnSync(cargo, ['--version'], { env: environment, stdio: 'ignore' });
-  if (found.error || found.status !== 0) return { status: 2, placed: [], message: cargoMissing };
+  if (found.error || found.status !== 0) {
+    const prebuilt = installedPrebuilt({ root });
+    if (prebuilt === null || prebuilt.version !== versionOf(root)) {
+      return { status: 2, placed: [], message: cargoMissing() };
+    }
+    const message = `cargo was not found; the native engine is that of ${prebuilt.name}@${prebuilt.version}`;
+    return { status: 0, placed: [], message };
+  }
   const built = spawnSync(command, commandArguments, {
     cwd: crate,
     env: environment,
@@ -74,6 +87,11 @@ export function buildNative({
   const placed = targets.filter((target) => isStale(library, target));
   for (const target of placed) place(library, target);
   return { status: 0, placed };
+}
+
+function versionOf(root) {
+  const file = join(root, 'package.json');
+  return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')).version : null;
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {

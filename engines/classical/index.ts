@@ -13,7 +13,16 @@ const engine: Engine = {
   kind: 'engine',
   summary: 'Keyword rules and TF-IDF baselines: folders with classical.json',
   version,
-  capabilities: { generate: true, score: false, jsonSchema: false, tools: false, learn: false },
+  capabilities: {
+    generate: true,
+    score: false,
+    jsonSchema: false,
+    tools: false,
+    learn: false,
+    sampling: false,
+    grammar: false,
+    adapters: false,
+  },
 
   async accepts(checkpoint) {
     return (await stat(join(checkpoint.path, 'classical.json')).catch(() => null))?.isFile() ?? false;
@@ -69,10 +78,18 @@ function modelOf(answer: (text: string) => string, digest: string): Model {
 
 function complete(request: GenerateRequest, answer: (text: string) => string): Completion {
   const usage = { promptTokens: 0, cachedTokens: 0, generatedTokens: 0 };
-  const { prompt, jsonSchema } = request;
-  if (jsonSchema !== undefined) {
+  const { prompt, jsonSchema, grammar, sampling, adapter } = request;
+  const lacking =
+    'ids' in prompt
+      ? 'read token ids'
+      : jsonSchema !== undefined || grammar !== undefined
+        ? 'be held to a schema or grammar'
+        : adapter !== undefined || (sampling?.temperature ?? 0) !== 0
+          ? 'sample or take an adapter'
+          : null;
+  if ('ids' in prompt || lacking !== null) {
     const { code, message } = classicalErrors.CUPEL_CLASSICAL_CANNOT({
-      message: 'a classical baseline cannot be held to a JSON schema',
+      message: `a classical baseline cannot ${lacking}`,
     });
     return { id: request.id, text: '', finish: 'error', error: { code, message }, usage };
   }

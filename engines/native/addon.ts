@@ -1,14 +1,22 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { Comparison } from '../../src/contracts/index.ts';
+import { packageRoot } from '../../src/kit/index.ts';
 import { nativeErrors, toCupelError, type Fault } from './errors.ts';
+import { prebuiltAddon, prebuiltName } from './prebuilt.ts';
 
 /** What a worker of the addon says; the last reply has `done`. Mirrors crates/node/src/reply.rs. */
 export interface Reply {
   readonly done: boolean;
   readonly error?: Fault | null;
   readonly completion?: CompletionReply | null;
+  readonly piece?: { readonly index: number; readonly text: string } | null;
   readonly scores?: readonly { readonly logProbabilities: number[]; readonly isGreedy: boolean[] }[] | null;
+  readonly comparisons?: readonly Comparison[] | null;
+  readonly written?: WrittenReply | null;
+  readonly progress?: number | null;
   readonly floats?: Float32Array | null;
   readonly number?: number | null;
 }
@@ -21,15 +29,69 @@ export interface CompletionReply {
   readonly promptTokens: number;
   readonly cachedTokens: number;
   readonly generatedTokens: number;
+  readonly queueMs: number;
+  readonly prefillMs: number;
+  readonly decodeMs: number;
+}
+
+/** What was written. Mirrors crates/node/src/quantize.rs. */
+export interface WrittenReply {
+  readonly bytes: number;
+  readonly parameters: number;
+  readonly types: readonly { readonly kind: string; readonly tensors: number; readonly relativeError: number }[];
 }
 
 export type Callback = (reply: Reply) => void;
 
-export interface PromptInput {
-  readonly prompt: string;
-  readonly maxTokens: number;
+/** Mirrors crates/node/src/input.rs. */
+export interface OpenInput {
+  readonly threads: number;
+  readonly maxBatch: number;
+  readonly weights?: string;
+  readonly kvCache?: string;
+  readonly kvCacheBytes?: number;
+  readonly stepTokens?: number;
+  readonly adapters?: readonly { readonly name: string; readonly path: string }[];
+}
+
+/** At most one of them. */
+export interface GrammarInput {
   readonly schema?: string;
+  readonly regex?: string;
+  readonly lark?: string;
+}
+
+/** One of `text`, `ids` and `messages`. */
+export interface PromptInput {
+  readonly text?: string;
+  readonly ids?: readonly number[];
+  readonly messages?: string;
+  readonly maxTokens: number;
+  readonly grammar: GrammarInput;
   readonly stop: readonly string[];
+  readonly sampling?: SamplingInput;
+  readonly adapter?: string;
+}
+
+export interface SamplingInput {
+  readonly temperature: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly minP?: number;
+  readonly repetitionPenalty?: number;
+  readonly presencePenalty?: number;
+  readonly frequencyPenalty?: number;
+  readonly logitBias?: readonly { readonly token: number; readonly bias: number }[];
+  readonly seed?: number;
+}
+
+/** Both texts, or both lists of ids. */
+export interface ScoreInput {
+  readonly context?: string;
+  readonly continuation?: string;
+  readonly contextIds?: readonly number[];
+  readonly continuationIds?: readonly number[];
+  readonly adapter?: string;
 }
 
 export interface NativeCancellation {
@@ -37,21 +99,24 @@ export interface NativeCancellation {
 }
 
 export interface NativeModelHandle {
-  info(): { contextLength: number; vocabularySize: number; endOfTurn: number };
+  info(): {
+    contextLength: number;
+    vocabularySize: number;
+    endOfTurn: number;
+    kvCache: string;
+    weightBytes: number;
+  };
   tokenize(text: string): number[];
   detokenize(ids: readonly number[]): string;
   render(messages: string, tools: string, addGenerationPrompt: boolean): string;
   generate(
-    requests: readonly PromptInput[],
-    maxBatch: number,
+    prompts: readonly PromptInput[],
+    stream: boolean,
     cancellation: NativeCancellation,
     callback: Callback,
   ): void;
-  score(
-    requests: readonly { context: string; continuation: string }[],
-    cancellation: NativeCancellation,
-    callback: Callback,
-  ): void;
+  score(pairs: readonly ScoreInput[], cancellation: NativeCancellation, callback: Callback): void;
+  check(grammar: GrammarInput, callback: Callback): void;
   close(callback: Callback): void;
 }
 
@@ -70,35 +135,64 @@ export interface NativeLearnerHandle {
 
 export interface Addon {
   readonly Cancellation: new () => NativeCancellation;
-  readonly NativeModel: new (directory: string, threads: number, callback: Callback) => NativeModelHandle;
+  readonly NativeModel: new (path: string, options: OpenInput, callback: Callback) => NativeModelHandle;
   readonly NativeLearner: new (directory: string, threads: number, callback: Callback) => NativeLearnerHandle;
+  compare(
+    models: readonly { readonly path: string; readonly options: OpenInput }[],
+    text: string,
+    window: number,
+    cancellation: NativeCancellation,
+    callback: Callback,
+  ): void;
+  quantize(
+    input: {
+      readonly source: string;
+      readonly target: string;
+      readonly kind: string;
+      readonly pre?: string;
+      readonly threads: number;
+    },
+    callback: Callback,
+  ): void;
+  tokenizeWith(path: string, texts: readonly string[], parseSpecial: boolean): number[][];
 }
 
 let loaded: Addon | undefined;
 
 /**
- * The compiled addon, loaded on first use, so that listing engines costs nothing.
+ * The compiled addon, loaded on first use, so that listing engines costs nothing: the one that was built here, else
+ * the prebuilt package of this platform.
  * @throws CUPEL_NATIVE_ADDON_MISSING, CUPEL_NATIVE_ADDON_BROKEN
  */
 export function addon(file = fileURLToPath(new URL('./cupel-native.node', import.meta.url))): Addon {
   if (loaded !== undefined) return loaded;
-  if (!existsSync(file)) {
-    throw nativeErrors.CUPEL_NATIVE_ADDON_MISSING({ message: 'cupel-native.node has not been built', where: file });
+  const require = createRequire(import.meta.url);
+  const path = existsSync(file) ? file : prebuiltAddon(require.resolve, version());
+  if (path === null) {
+    throw nativeErrors.CUPEL_NATIVE_ADDON_MISSING({
+      message: `cupel-native.node has not been built, and the package ${prebuiltName() ?? `of ${process.platform} ${process.arch}`} is not installed`,
+      where: file,
+    });
   }
   try {
-    loaded = createRequire(import.meta.url)(file) as Addon;
+    loaded = require(path) as Addon;
   } catch (cause) {
-    throw nativeErrors.CUPEL_NATIVE_ADDON_BROKEN({ message: (cause as Error).message, where: file, cause });
+    throw nativeErrors.CUPEL_NATIVE_ADDON_BROKEN({ message: (cause as Error).message, where: path, cause });
   }
   return loaded;
 }
 
-/** A call that answers once. */
-export function settle(start: (callback: Callback) => void): Promise<Reply> {
+function version(): string {
+  return (JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string }).version;
+}
+
+/** A call that answers once, after what it tells of its progress. */
+export function settle(start: (callback: Callback) => void, onProgress?: (share: number) => void): Promise<Reply> {
   return new Promise((resolve, reject) => {
     start((reply) => {
       if (reply.error) reject(toCupelError(reply.error));
-      else resolve(reply);
+      else if (reply.done) resolve(reply);
+      else if (typeof reply.progress === 'number') onProgress?.(reply.progress);
     });
   });
 }

@@ -26,7 +26,7 @@ export const nativeErrors = defineErrors({
   CUPEL_NATIVE_CONFIG_INVALID: {
     exit: 2,
     what: 'The config.json of a checkpoint has a value that is absurd or that this engine does not support.',
-    mend: 'Use a checkpoint of the Llama or Qwen2 family, or another engine.',
+    mend: 'Use a checkpoint of the Llama, Mistral, Qwen2 or Qwen3 family, or another engine.',
   },
   CUPEL_NATIVE_TENSOR_MISSING: { exit: 2, what: 'A checkpoint lacks a tensor that its config needs.', mend: restore },
   CUPEL_NATIVE_TENSOR_SHAPE: {
@@ -50,6 +50,27 @@ export const nativeErrors = defineErrors({
     mend: restore,
   },
   CUPEL_NATIVE_SAFETENSORS_INVALID: { exit: 2, what: 'A safetensors file breaks the format.', mend: restore },
+  CUPEL_NATIVE_GGUF_TRUNCATED: { exit: 2, what: 'A GGUF file ends before the data that it names.', mend: restore },
+  CUPEL_NATIVE_GGUF_INVALID: {
+    exit: 2,
+    what: 'A GGUF file breaks the format, or its values contradict one another.',
+    mend: restore,
+  },
+  CUPEL_NATIVE_TENSOR_TYPE: {
+    exit: 2,
+    what: 'The weights of a checkpoint have a type that this engine does not read or write.',
+    mend: 'Use a checkpoint in F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or Q6_K.',
+  },
+  CUPEL_NATIVE_ADAPTER_INVALID: {
+    exit: 2,
+    what: 'The folder of an adapter is not a LoRA adapter that fits the checkpoint.',
+    mend: 'Use a PEFT folder with LoRA matrices of linear layers alone, trained on this base.',
+  },
+  CUPEL_NATIVE_TOKENIZER_UNSUPPORTED: {
+    exit: 2,
+    what: 'The tokenizer of a checkpoint has no counterpart in a GGUF file.',
+    mend: 'Name the pre-tokenizer with --pre, or keep the checkpoint as a Hugging Face folder.',
+  },
   CUPEL_NATIVE_TOKENIZER_MISSING: {
     exit: 2,
     what: 'A checkpoint has no tokenizer.json.',
@@ -81,10 +102,10 @@ export const nativeErrors = defineErrors({
     what: 'A JSON schema has a keyword that can not be enforced while decoding.',
     mend: 'Take the keyword out of the schema, and check it with a validator after decoding.',
   },
-  CUPEL_NATIVE_SAMPLING_UNSUPPORTED: {
+  CUPEL_NATIVE_GRAMMAR_UNSUPPORTED: {
     exit: 2,
-    what: 'Sampling with a temperature was asked for; this engine decodes greedily.',
-    mend: 'Set the temperature to 0.',
+    what: 'A regular expression or grammar has a part that can not be enforced while decoding, or is not valid.',
+    mend: 'Mend or take out the part that is named.',
   },
   CUPEL_NATIVE_TOOLS_UNSUPPORTED: {
     exit: 2,
@@ -106,6 +127,11 @@ export const nativeErrors = defineErrors({
     what: 'A request has a value that can not be.',
     mend: 'Give the value the type and range that are named.',
   },
+  CUPEL_NATIVE_KV_BUDGET: {
+    exit: 2,
+    what: 'A request needs more keys and values than the cache can ever hold.',
+    mend: 'Raise kvCacheBytes, shorten the prompt, or ask for fewer tokens.',
+  },
   CUPEL_NATIVE_BATCH_INVALID: {
     exit: 2,
     what: 'A batch for training does not fit together.',
@@ -113,8 +139,8 @@ export const nativeErrors = defineErrors({
   },
   CUPEL_NATIVE_CONSTRAINT_FAILED: {
     exit: 2,
-    what: 'A JSON schema led decoding to a place where no token may follow, or past the limits of its parser.',
-    mend: 'Simplify the schema.',
+    what: 'A schema or grammar led decoding to a place where no token may follow, or past the limits of its parser.',
+    mend: 'Simplify the schema or grammar.',
   },
   CUPEL_NATIVE_OUTPUT_NONFINITE: {
     exit: 2,

@@ -1,22 +1,33 @@
 import { readdir, readFile } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { OpenOptions } from '../../src/contracts/index.ts';
-import { defineEngine, digestFolder } from '../../src/kit/index.ts';
+import { defineEngine, digestFolder, ggufFileOf } from '../../src/kit/index.ts';
 import { nativeErrors } from './errors.ts';
 import { openModel } from './model.ts';
+import { checkedOptions } from './options.ts';
+import { compare, quantize } from './quantize.ts';
 
-const version = '0.1.0';
-const modelTypes = new Set(['llama', 'qwen2']);
+const version = '0.2.0';
+const modelTypes = new Set(['llama', 'mistral', 'qwen2', 'qwen3']);
 
 export default defineEngine({
   summary:
-    'built-in engine for small Llama and Qwen2 checkpoints on the CPU: deterministic generation, scoring, training',
+    'built-in engine for Llama, Mistral, Qwen2 and Qwen3 checkpoints (Hugging Face folders, GGUF) on the CPU: batched, quantized and exact; trains',
   version,
-  capabilities: { generate: true, score: true, jsonSchema: true, tools: false, learn: true },
+  capabilities: {
+    generate: true,
+    score: true,
+    jsonSchema: true,
+    tools: false,
+    learn: true,
+    sampling: true,
+    grammar: true,
+    adapters: true,
+  },
 
   async accepts({ path }) {
     try {
+      if ((await ggufFileOf(path)) !== null) return true;
       const names = await readdir(path);
       if (!names.some((name) => name.endsWith('.safetensors'))) return false;
       const config = JSON.parse(await readFile(join(path, 'config.json'), 'utf8')) as { model_type?: unknown } | null;
@@ -27,8 +38,7 @@ export default defineEngine({
   },
 
   async open({ path }, options: OpenOptions = {}) {
-    const threads = wholeNumber('threads', options.threads ?? availableParallelism());
-    const maxBatch = wholeNumber('maxBatch', options.maxBatch ?? 16);
+    const input = checkedOptions(options);
     let digest: string;
     try {
       digest = await digestFolder(path);
@@ -39,14 +49,10 @@ export default defineEngine({
         cause,
       });
     }
-    return openModel({ path, digest, engine: `native@${version}`, threads, maxBatch });
+    const { weights = 'as-stored', kvCache = 'default' } = options;
+    return openModel({ path, digest, engine: `native@${version}`, settings: { weights, kvCache }, input });
   },
-});
 
-function wholeNumber(name: string, value: number): number {
-  if (Number.isSafeInteger(value) && value >= 1 && value <= 4096) return value;
-  throw nativeErrors.CUPEL_NATIVE_REQUEST_INVALID({
-    message: `${name} is ${value}; a whole number from 1 to 4096 was expected`,
-    where: name,
-  });
-}
+  quantize,
+  compare,
+});

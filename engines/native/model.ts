@@ -1,34 +1,44 @@
 import type {
   Completion,
+  DecodingConstraint,
   GenerateRequest,
+  GenerateStream,
   Learner,
   LearnerOptions,
   Message,
   Model,
+  ModelSettings,
   RenderOptions,
   ScoreRequest,
   ScoreResult,
-  ToolDefinition,
 } from '../../src/contracts/index.ts';
-import { isCupelError } from '../../src/kit/index.ts';
-import { addon, settle, type CompletionReply, type NativeModelHandle, type PromptInput } from './addon.ts';
+import { ggufFileOf, isCupelError } from '../../src/kit/index.ts';
+import {
+  addon,
+  settle,
+  type CompletionReply,
+  type NativeModelHandle,
+  type OpenInput,
+  type PromptInput,
+} from './addon.ts';
 import { nativeErrors, toCupelError, unwrap } from './errors.ts';
 import { openLearner } from './learner.ts';
+import { grammarInput, promptInput, scoreInput, templateMessage, templateTool } from './request.ts';
 
 export interface NativeModelOptions {
   readonly path: string;
   readonly digest: string;
   readonly engine: string;
-  readonly threads: number;
-  readonly maxBatch: number;
+  readonly settings: ModelSettings;
+  readonly input: OpenInput;
 }
 
-/** Opens a checkpoint on a thread of its own. @throws every CUPEL_NATIVE_* error of a bad checkpoint. */
+/** Opens a checkpoint on threads of its own. @throws every CUPEL_NATIVE_* error of a bad checkpoint. */
 export async function openModel(options: NativeModelOptions): Promise<Model> {
   const { NativeModel } = addon();
   let handle: NativeModelHandle | undefined;
   await settle((callback) => {
-    handle = unwrap(() => new NativeModel(options.path, options.threads, callback));
+    handle = unwrap(() => new NativeModel(options.path, options.input, callback));
   });
   return new OpenModel(handle as NativeModelHandle, options);
 }
@@ -39,6 +49,7 @@ class OpenModel implements Model {
   readonly contextLength: number;
   readonly vocabularySize: number;
   readonly endOfTurn: number;
+  readonly settings: ModelSettings;
   readonly #options: NativeModelOptions;
   readonly #handle: NativeModelHandle;
   #closing: Promise<void> | undefined;
@@ -48,6 +59,7 @@ class OpenModel implements Model {
     this.#options = options;
     this.digest = options.digest;
     this.engine = options.engine;
+    this.settings = options.settings;
     ({
       contextLength: this.contextLength,
       vocabularySize: this.vocabularySize,
@@ -55,7 +67,11 @@ class OpenModel implements Model {
     } = unwrap(() => handle.info()));
   }
 
-  async *generate(requests: readonly GenerateRequest[], signal?: AbortSignal): AsyncIterable<Completion> {
+  async *generate(
+    requests: readonly GenerateRequest[],
+    signal?: AbortSignal,
+    stream?: GenerateStream,
+  ): AsyncIterable<Completion> {
     const handle = this.#open();
     signal?.throwIfAborted();
     const inputs: PromptInput[] = [];
@@ -63,7 +79,7 @@ class OpenModel implements Model {
     const ready: Completion[] = [];
     for (const request of requests) {
       try {
-        inputs.push(this.#prepare(request));
+        inputs.push(promptInput(request));
         ids.push(request.id);
       } catch (error) {
         if (!isCupelError(error)) throw error;
@@ -75,7 +91,9 @@ class OpenModel implements Model {
     let ended = false;
     let thrown: unknown;
     let answered = 0;
-    handle.generate(inputs, this.#options.maxBatch, cancellation, ({ completion, done, error }) => {
+    const onText = stream?.onText?.bind(stream);
+    handle.generate(inputs, onText !== undefined, cancellation, ({ completion, piece, done, error }) => {
+      if (piece) onText?.(ids[piece.index] as string, piece.text);
       if (completion) ready.push(fromReply(ids[completion.index] as string, completion));
       if (error) thrown = toCupelError(error);
       ended ||= done;
@@ -88,6 +106,7 @@ class OpenModel implements Model {
         for (let next = ready.shift(); next !== undefined; next = ready.shift()) {
           answered++;
           yield next;
+          signal?.throwIfAborted();
         }
         if (ended) break;
         await new Promise<void>((resolve) => (wake = resolve));
@@ -112,7 +131,7 @@ class OpenModel implements Model {
     const abort = (): void => cancellation.cancel();
     signal?.addEventListener('abort', abort, { once: true });
     try {
-      const inputs = requests.map(({ context, continuation }) => ({ context, continuation }));
+      const inputs = requests.map(scoreInput);
       const reply = await settle((callback) => handle.score(inputs, cancellation, callback));
       return reply.scores ?? [];
     } catch (error) {
@@ -121,6 +140,12 @@ class OpenModel implements Model {
     } finally {
       signal?.removeEventListener('abort', abort);
     }
+  }
+
+  async checkConstraint(constraint: DecodingConstraint): Promise<void> {
+    const handle = this.#open();
+    const input = grammarInput(constraint, 'constraint');
+    await settle((callback) => unwrap(() => handle.check(input, callback)));
   }
 
   tokenize(text: string): readonly number[] {
@@ -147,7 +172,15 @@ class OpenModel implements Model {
 
   async learner(options: LearnerOptions): Promise<Learner> {
     this.#open();
-    return openLearner(this.#options.path, options.threads ?? this.#options.threads);
+    const file = await ggufFileOf(this.#options.path);
+    if (file !== null) {
+      throw nativeErrors.CUPEL_NATIVE_REQUEST_INVALID({
+        message: 'training starts from a Hugging Face folder with float weights, and this is a GGUF file',
+        where: file,
+        remedy: 'Train from the checkpoint that the file was written from.',
+      });
+    }
+    return openLearner(this.#options.path, options.threads ?? this.#options.input.threads);
   }
 
   close(): Promise<void> {
@@ -161,40 +194,11 @@ class OpenModel implements Model {
     }
     return this.#handle;
   }
-
-  #prepare(request: GenerateRequest): PromptInput {
-    const { prompt, maxTokens, sampling, jsonSchema, stop = [] } = request;
-    if (sampling !== undefined && sampling.temperature !== 0) {
-      throw nativeErrors.CUPEL_NATIVE_SAMPLING_UNSUPPORTED({
-        message: `temperature is ${sampling.temperature}`,
-        where: `${request.id}: sampling.temperature`,
-      });
-    }
-    if (!Number.isSafeInteger(maxTokens) || maxTokens < 1 || maxTokens > 2 ** 31) {
-      throw nativeErrors.CUPEL_NATIVE_REQUEST_INVALID({
-        message: `maxTokens is ${maxTokens}; a whole number from 1 was expected`,
-        where: `${request.id}: maxTokens`,
-      });
-    }
-    if ('messages' in prompt && prompt.tools !== undefined && prompt.tools.length > 0) {
-      throw nativeErrors.CUPEL_NATIVE_TOOLS_UNSUPPORTED({
-        message: `${prompt.tools.length} tools were given`,
-        where: `${request.id}: prompt.tools`,
-      });
-    }
-    return {
-      prompt: 'text' in prompt ? prompt.text : this.render(prompt.messages),
-      maxTokens,
-      stop,
-      // Not canonical JSON: the order of the properties is the order of the keys in the completion.
-      ...(jsonSchema === undefined ? {} : { schema: JSON.stringify(jsonSchema) }),
-    };
-  }
 }
 
 function fromReply(id: string, reply: CompletionReply): Completion {
-  const { text, finish, promptTokens, cachedTokens, generatedTokens } = reply;
-  const usage = { promptTokens, cachedTokens, generatedTokens };
+  const { text, finish, promptTokens, cachedTokens, generatedTokens, queueMs, prefillMs, decodeMs } = reply;
+  const usage = { promptTokens, cachedTokens, generatedTokens, queueMs, prefillMs, decodeMs };
   if (!reply.error) return { id, text, finish, usage };
   const { code, message } = toCupelError(reply.error);
   return { id, text, finish: 'error', error: { code, message }, usage };
@@ -208,31 +212,5 @@ function failure(id: string, error: { code: string; message: string }): Completi
     finish: 'error',
     error: { code, message },
     usage: { promptTokens: 0, cachedTokens: 0, generatedTokens: 0 },
-  };
-}
-
-/** A message as the chat templates of Hugging Face models read it. */
-function templateMessage(message: Message): Record<string, unknown> {
-  const { role, content, name, toolCalls } = message;
-  return {
-    role,
-    content,
-    ...(name === undefined ? {} : { name }),
-    ...(toolCalls === undefined || toolCalls.length === 0
-      ? {}
-      : {
-          tool_calls: toolCalls.map((call) => ({
-            id: call.id,
-            type: 'function',
-            function: { name: call.name, arguments: call.arguments },
-          })),
-        }),
-  };
-}
-
-function templateTool(tool: ToolDefinition): Record<string, unknown> {
-  return {
-    type: 'function',
-    function: { name: tool.name, description: tool.description, parameters: tool.parameters },
   };
 }

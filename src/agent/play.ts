@@ -10,7 +10,7 @@ import type {
   Suite,
   TraceEvent,
 } from '../contracts/index.ts';
-import { checkAgainst, compileSchema, digestOf, isCupelError, nearest } from '../kit/index.ts';
+import { checkAgainst, compileSchema, digestOf, isCupelError, nearest, requestSeed } from '../kit/index.ts';
 import { agentErrors } from './errors.ts';
 import { helpDesk } from './help-desk.ts';
 import { openingMessages } from './prompt.ts';
@@ -38,7 +38,7 @@ export const playEpisodes: PlayEpisodes = async function* (suite, cases, generat
   for (const item of cases) {
     try {
       const state = checkAgainst(checkState, item.input['state'], `${suite.id}: case ${item.id}: input.state`);
-      running.push(new Episode(suite, item, state, offered(suite, item, toolbox)));
+      running.push(new Episode(suite, item, state, offered(suite, item, toolbox), options.seed ?? 0));
     } catch (error) {
       if (!isCupelError(error)) throw error;
       const code = error.code === 'CUPEL_AGENT_TOOL_UNKNOWN' ? error.code : 'CUPEL_AGENT_STATE_INVALID';
@@ -89,6 +89,7 @@ class Episode {
   readonly #suite: Suite;
   readonly #item: Case;
   readonly #tools: Toolbox;
+  readonly #seed: number;
   readonly #messages: Message[];
   readonly #trace = new TraceWriter();
   readonly #usage = { promptTokens: 0, generatedTokens: 0 };
@@ -96,7 +97,8 @@ class Episode {
   #turn = 1;
   #lastText = '';
 
-  constructor(suite: Suite, item: Case, state: unknown, tools: Toolbox) {
+  constructor(suite: Suite, item: Case, state: unknown, tools: Toolbox, seed: number) {
+    this.#seed = seed;
     this.#suite = suite;
     this.#item = item;
     this.#tools = tools;
@@ -111,13 +113,14 @@ class Episode {
   }
 
   request(): GenerateRequest {
-    const { maxTokens, stop, jsonSchema } = this.#suite.decoding;
+    const { maxTokens, stop, jsonSchema, sampling } = this.#suite.decoding;
     return {
       id: this.requestId,
       prompt: { messages: [...this.#messages] },
       maxTokens,
       ...(stop === undefined ? {} : { stop }),
       ...(jsonSchema === undefined ? {} : { jsonSchema }),
+      ...(sampling === undefined ? {} : { sampling: { ...sampling, seed: requestSeed(this.#seed, this.requestId) } }),
     };
   }
 

@@ -5,8 +5,9 @@ import type { ProjectOptions } from '../jobs/project.ts';
 import type { Arguments } from './arguments.ts';
 import type { Command, CommandContext } from './command.ts';
 import { cliErrors } from './errors.ts';
-import { projectFlags } from './flags.ts';
+import { checkThreads, projectFlags } from './flags.ts';
 import * as print from './print.ts';
+import { quantizeCommand } from './quantize.ts';
 
 const defaultConfigs = ['cupel.config.yaml', 'cupel.config.yml', 'cupel.config.json'];
 
@@ -63,11 +64,11 @@ export const commands: readonly Command[] = [
   {
     name: 'run',
     summary: 'evaluate a checkpoint on suites',
-    usage: '[suite...] --checkpoint <id|folder>',
+    usage: '[suite...] --checkpoint <id|path>',
     examples: ['cupel run tickets --checkpoint sft', 'cupel run ./my-suite --checkpoint ./my-checkpoint --json'],
     flags: {
       ...projectFlags,
-      checkpoint: { value: 'id', help: 'id in the config, or a checkpoint folder' },
+      checkpoint: { value: 'id', help: 'id in the config, a checkpoint folder, or a GGUF file' },
       limit: { short: 'n', value: 'n', help: 'only the first n cases' },
     },
     run: async (context) => {
@@ -300,6 +301,10 @@ export const commands: readonly Command[] = [
       return result.ok ? 0 : 4;
     },
   },
+  quantizeCommand(async (context, name) => {
+    const { findCheckpoint } = await import('../jobs/project.ts');
+    return (await findCheckpoint(await project(context), name)).path;
+  }, projectFlags),
   {
     name: 'list',
     summary: 'plugins and suites that are there',
@@ -358,11 +363,6 @@ function options(context: CommandContext, config: string): ProjectOptions {
     ...(split === undefined ? {} : { split }),
     ...(threads === undefined ? {} : { threads: checkThreads(threads) }),
   };
-}
-
-function checkThreads(threads: number): number {
-  if (Number.isInteger(threads) && threads >= 1 && threads <= 256) return threads;
-  throw cliErrors.CUPEL_CLI_USAGE({ message: `--threads wants a whole number from 1 to 256, got ${threads}` });
 }
 
 async function project(context: CommandContext) {

@@ -1,4 +1,5 @@
 import type { Flag } from './arguments.ts';
+import { cliErrors } from './errors.ts';
 
 /** Flags that every command takes. */
 export const commonFlags: Readonly<Record<string, Flag>> = {
@@ -15,3 +16,9 @@ export const projectFlags: Readonly<Record<string, Flag>> = {
   threads: { short: 'j', value: 'n', help: 'worker threads; never changes a result' },
   trust: { help: "load the config's own plugins: they are code" },
 };
+
+/** @throws CUPEL_CLI_USAGE unless the value of --threads is a whole number from 1 to 256 */
+export function checkThreads(threads: number): number {
+  if (Number.isInteger(threads) && threads >= 1 && threads <= 256) return threads;
+  throw cliErrors.CUPEL_CLI_USAGE({ message: `--threads wants a whole number from 1 to 256, got ${threads}` });
+}

@@ -7,6 +7,7 @@ import type { PipelineResult } from '../jobs/pipeline.ts';
 import type { SuiteCheckResult } from '../jobs/suite-check.ts';
 import type { VerifyResult } from '../jobs/verify.ts';
 import { duration } from './progress.ts';
+import { table } from './table.ts';
 
 /** Result of a pipeline as a person reads it: steps, metrics of every checkpoint, paths. */
 export function pipeline(result: PipelineResult): string {
@@ -209,23 +210,4 @@ function interval(estimate: Estimate, rate: boolean): string {
 
 function number(value: number | null): string {
   return value === null ? '' : value.toFixed(3);
-}
-
-function table(
-  head: readonly string[],
-  rows: readonly (readonly string[])[],
-  right: ReadonlySet<number> = new Set(),
-): string {
-  const all = head.length === 0 ? rows : [head, ...rows];
-  const widths = (all[0] ?? []).map((_, column) => Math.max(...all.map((row) => (row[column] ?? '').length)));
-  return all
-    .map((row) =>
-      row
-        .map((cell, column) =>
-          right.has(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
-        )
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
 }

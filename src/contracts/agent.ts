@@ -21,6 +21,8 @@ export interface EpisodeOptions {
   readonly signal?: AbortSignal;
   /** Prompt and completion together, in tokens, as the model says. */
   readonly contextLength?: number;
+  /** Of this epoch of the run, for suites that sample. Default 0. */
+  readonly seed?: number;
 }
 
 export interface EpisodeResult {

@@ -1,8 +1,8 @@
-/** A checkpoint on disk: a Hugging Face folder, or the folder of another engine. */
+/** A checkpoint on disk: a Hugging Face folder, a folder with one GGUF file or the file itself, or what another engine opens. */
 export interface Checkpoint {
   /** Name in reports, e.g. `base`, `sft`. Unique within a project. */
   readonly id: string;
-  /** Absolute path of the folder. */
+  /** Absolute path of the folder, or of the file of a checkpoint that is a single one. */
   readonly path: string;
   /** Engine id; without it the first engine that accepts the folder. */
   readonly engine?: string;

@@ -1,3 +1,4 @@
+import type { Sampling } from './engine.ts';
 import type { Message, ToolDefinition } from './message.ts';
 
 export type Layer = 'A' | 'B' | 'C' | 'D' | 'E';
@@ -49,6 +50,8 @@ export interface Decoding {
   readonly maxTokens: number;
   readonly jsonSchema?: Readonly<Record<string, unknown>>;
   readonly stop?: readonly string[];
+  /** Default: greedy. The seed of each case and epoch comes from that of the run. */
+  readonly sampling?: Omit<Sampling, 'seed'>;
 }
 
 export interface ValidatorUse {

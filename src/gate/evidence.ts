@@ -21,11 +21,20 @@ export function evidenceProblems(baselineRuns: readonly Run[] | null, candidateR
     if (before.split !== after.split)
       problems.push(`${name} was run on split ${before.split} for the baseline and ${after.split} for the candidate`);
     for (const part of ['decoding', 'validators', 'epochs'] as const) {
-      const [left, right] = [canonicalJson(before[part]), canonicalJson(after[part])];
+      const [left, right] = comparable(before[part], after[part]).map(canonicalJson);
       if (left !== right) problems.push(`${name} was run with other ${part}: baseline ${left}, candidate ${right}`);
     }
   }
   return problems;
+}
+
+/** How the engine was set (weights, cache) counts where both engines have such a choice. */
+function comparable(left: unknown, right: unknown): unknown[] {
+  const sides = [left, right].map((side) => (typeof side === 'object' && side !== null ? { ...side } : side));
+  const both = sides.every((side) => typeof side === 'object' && side !== null && 'engine' in side);
+  if (!both)
+    for (const side of sides) if (typeof side === 'object' && side !== null && 'engine' in side) delete side.engine;
+  return sides;
 }
 
 function sideProblems(side: string, runs: readonly Run[]): string[] {

@@ -8,13 +8,28 @@ export const jobErrors = defineErrors({
   },
   CUPEL_CHECKPOINT_NO_ENGINE: {
     exit: 2,
-    what: 'No engine accepts the checkpoint folder.',
-    mend: 'A Hugging Face folder needs config.json, model.safetensors and tokenizer.json.',
+    what: 'No engine accepts the checkpoint.',
+    mend: 'A Hugging Face folder needs config.json, safetensors and tokenizer.json; a GGUF checkpoint is one .gguf file.',
+  },
+  CUPEL_CHECKPOINT_ADAPTER: {
+    exit: 2,
+    what: 'A checkpoint that is a base with an adapter was used for what only whole checkpoints can do.',
+    mend: 'Merge the adapter into its base with the tool that trained it, and name the merged checkpoint.',
   },
   CUPEL_ID_INVALID: {
     exit: 2,
     what: 'A new checkpoint or dataset was given a name that cannot be a file name of the store, or that is taken.',
     mend: 'Use small letters, digits and hyphens, at most 64, starting with a letter or digit.',
+  },
+  CUPEL_QUANTIZE_TARGET: {
+    exit: 2,
+    what: 'A quantized checkpoint can not be written to the target: it exists, or its name does not fit the type.',
+    mend: 'Name a new file that ends in .gguf, or for w8a8 a new folder.',
+  },
+  CUPEL_QUANTIZE_NO_ENGINE: {
+    exit: 2,
+    what: 'No engine that reads the checkpoint can quantize or compare it.',
+    mend: 'Give a Hugging Face folder or a GGUF file of an architecture that the native engine knows.',
   },
   CUPEL_METRIC_UNKNOWN: {
     exit: 2,

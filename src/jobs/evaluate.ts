@@ -11,6 +11,7 @@ import {
   openModel,
   openSuite,
   type Project,
+  settingsOf,
 } from './project.ts';
 import { findRun, withDerived } from './runs.ts';
 
@@ -96,7 +97,13 @@ export async function comparePairs(
   const candidateDigest = await checkpointDigest(await findCheckpoint(project, step.candidate));
   const [baselineRun, candidateRun] = await Promise.all(
     [current.checkpoint.digest, candidateDigest].map((digest, side) =>
-      findRun(project, { checkpointDigest: digest, suite: compared, split, exact: side === 1 }),
+      findRun(project, {
+        checkpointDigest: digest,
+        suite: compared,
+        split,
+        exact: side === 1,
+        settings: settingsOf(project, side === 1 ? step.candidate : current.checkpoint.id),
+      }),
     ),
   );
   if (!baselineRun || !candidateRun) {

@@ -6,7 +6,14 @@ import { compareRuns, decide, evidenceProblems, loadPolicy } from '../gate/index
 import { loadSuite } from '../plugins/suites.ts';
 import { runDigest } from '../store/index.ts';
 import { jobErrors } from './errors.ts';
-import { checkpointDigest, type CheckpointInfo, findCheckpoint, isStoreId, type Project } from './project.ts';
+import {
+  checkpointDigest,
+  type CheckpointInfo,
+  findCheckpoint,
+  isStoreId,
+  type Project,
+  settingsOf,
+} from './project.ts';
 import { findRun, runsOf, withDerived } from './runs.ts';
 
 /** Finished runs of a checkpoint on the project's split, each with the suite as it now stands. */
@@ -61,7 +68,13 @@ async function collect(
     for (const split of splits.filter((one) => known.some((run) => run.suite.id === name && run.split === one))) {
       const suite = await knownSuite(project, name, split);
       if (suite === null || suite.task === 'pairwise') continue;
-      const run = await findRun(project, { checkpointDigest: digest, suite, split, exact });
+      const run = await findRun(project, {
+        checkpointDigest: digest,
+        suite,
+        split,
+        exact,
+        settings: settingsOf(project, id),
+      });
       if (run !== null) {
         runs.push({ run: withDerived(run, suite), runDigest: runDigest(run), suite });
         break;

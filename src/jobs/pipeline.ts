@@ -20,7 +20,7 @@ import { jobErrors } from './errors.ts';
 import { comparePairs, evaluateCheckpoint } from './evaluate.ts';
 import { gateCandidate, policyOf, readVerdict } from './gate.ts';
 import { minePairs, miningSplit } from './mine.ts';
-import { checkpointDigest, findCheckpoint, findDataset, openSuite, type Project } from './project.ts';
+import { checkpointDigest, findCheckpoint, findDataset, openSuite, type Project, settingsOf } from './project.ts';
 import { adoptBaseline, promoteCandidate } from './promote.ts';
 import { collectMetrics, writeReports } from './report.ts';
 import { corruptDataset, trainCheckpoint } from './train.ts';
@@ -266,7 +266,7 @@ async function inputsOf(project: Project, step: Step): Promise<unknown> {
   };
   if ('evaluate' in step) {
     const { checkpoint: id, suites, split } = step.evaluate;
-    return [await checkpoint(id), await Promise.all(suites.map((name) => suite(name, split)))];
+    return [await checkpoint(id), settingsOf(project, id), await Promise.all(suites.map((name) => suite(name, split)))];
   }
   if ('train' in step) {
     const { base, data, replay } = step.train;

@@ -1,12 +1,13 @@
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import type { Checkpoint, Engine, Model, Progress, RunStore, Suite } from '../contracts/index.ts';
-import { digestFolder, isCupelError, kitErrors, nearest, readJson } from '../kit/index.ts';
-import { type Config, loadConfig, suiteFolder } from '../plugins/config.ts';
+import type { Checkpoint, Engine, Model, ModelSettings, Progress, RunStore, Suite } from '../contracts/index.ts';
+import { digestFolder, digestOf, ggufFileOf, isCupelError, kitErrors, nearest, readJson } from '../kit/index.ts';
+import { type Config, type EngineOptions, loadConfig, suiteFolder } from '../plugins/config.ts';
 import { openRegistry, type Registry } from '../plugins/registry.ts';
 import { loadSuite } from '../plugins/suites.ts';
 import { openCheckpointStore, openRunStore, type StoredCheckpointStore } from '../store/index.ts';
+import { adaptedModel } from './adapted-model.ts';
 import { jobErrors } from './errors.ts';
 
 /** What every job works on: the checked config, the plugins, the stores. */
@@ -26,6 +27,10 @@ export interface CheckpointInfo {
   readonly id: string;
   readonly path: string;
   readonly engine: string | null;
+  /** How it is opened; absent: as the project says. */
+  readonly options?: EngineOptions;
+  /** Absolute path of the adapter that every request takes. */
+  readonly adapter?: string | null;
   readonly role: string;
   readonly description: string;
   readonly training: {
@@ -93,16 +98,17 @@ export function checkNewId(id: string, taken: Readonly<Record<string, unknown>>,
   }
 }
 
-/** Facts about a checkpoint by id (config or trained into the store) or by folder path. @throws CUPEL_CHECKPOINT_UNKNOWN */
+/** Facts about a checkpoint by id (config or trained into the store) or by path. @throws CUPEL_CHECKPOINT_UNKNOWN */
 export async function findCheckpoint(project: Project, id: string): Promise<CheckpointInfo> {
   const configured = Object.hasOwn(project.config.checkpoints, id) ? project.config.checkpoints[id] : undefined;
   if (configured) return { id, ...configured, training: null };
   const file = project.at('candidates', `${id}.json`);
   if (isStoreId(id) && existsSync(file)) return readJson<CheckpointInfo>(file);
-  if (existsSync(join(resolve(id), 'config.json'))) {
+  if (existsSync(join(resolve(id), 'config.json')) || (await ggufFileOf(resolve(id))) !== null) {
     const name =
       basename(resolve(id))
         .toLowerCase()
+        .replace(/\.gguf$/, '')
         .replace(/[^a-z0-9]+/g, '-')
         .replace(/^-|-$/g, '') || 'checkpoint';
     return { id: name, path: resolve(id), engine: null, role: 'checkpoint', description: '', training: null };
@@ -112,7 +118,7 @@ export async function findCheckpoint(project: Project, id: string): Promise<Chec
   throw jobErrors.CUPEL_CHECKPOINT_UNKNOWN({
     message: `no checkpoint is named "${id}"${near === null ? '' : `; did you mean "${near}"?`}`,
     where: project.config.file,
-    remedy: `Known: ${known.join(', ') || 'none'}. The path of a checkpoint folder will do as well.`,
+    remedy: `Known: ${known.join(', ') || 'none'}. The path of a checkpoint folder or GGUF file will do as well.`,
   });
 }
 
@@ -137,10 +143,15 @@ export function findDataset(project: Project, id: string): string {
   });
 }
 
-/** Opens a checkpoint with the engine it names, or the first that accepts the folder. @throws CUPEL_CHECKPOINT_NO_ENGINE */
+/**
+ * Opens a checkpoint with the engine it names, or the first that accepts it, as the config says. With `plain` it is
+ * opened for its weights alone, as for training.
+ * @throws CUPEL_CHECKPOINT_NO_ENGINE, CUPEL_CHECKPOINT_ADAPTER
+ */
 export async function openModel(
   project: Project,
   info: CheckpointInfo,
+  { plain = false }: { readonly plain?: boolean } = {},
 ): Promise<{ readonly model: Model; readonly engine: Engine }> {
   const checkpoint: Checkpoint = {
     id: info.id,
@@ -151,7 +162,20 @@ export async function openModel(
   for (const id of ids) {
     const engine = await project.registry.load('engine', id);
     if (info.engine !== null || (await engine.accepts(checkpoint))) {
-      return { model: await engine.open(checkpoint, { threads: project.config.threads }), engine };
+      const options = { threads: project.config.threads, ...(plain ? {} : (info.options ?? project.config.engine)) };
+      const adapter = info.adapter ?? null;
+      if (adapter === null) return { model: await engine.open(checkpoint, options), engine };
+      if (plain || !engine.capabilities.adapters) {
+        throw jobErrors.CUPEL_CHECKPOINT_ADAPTER({
+          message: plain
+            ? `checkpoint "${info.id}" is a base with an adapter; training starts from weights alone`
+            : `engine ${id} takes no adapters, and checkpoint "${info.id}" has one`,
+          where: adapter,
+        });
+      }
+      const digest = await checkpointDigest(info);
+      const model = await engine.open(checkpoint, { ...options, adapters: { adapter } });
+      return { model: adaptedModel(model, 'adapter', digest), engine };
     }
   }
   throw jobErrors.CUPEL_CHECKPOINT_NO_ENGINE({
@@ -160,15 +184,28 @@ export async function openModel(
   });
 }
 
-/** Content digest of a checkpoint folder. */
+/** Content digest of a checkpoint; one with an adapter is what both are together. */
 export async function checkpointDigest(info: CheckpointInfo): Promise<string> {
-  if (!existsSync(info.path)) {
+  const adapter = info.adapter ?? null;
+  for (const path of adapter === null ? [info.path] : [info.path, adapter]) {
+    if (existsSync(path)) continue;
     throw kitErrors.CUPEL_FILE_MISSING({
-      message: `the folder of checkpoint "${info.id}" does not exist: ${info.path}`,
-      where: info.path,
+      message: `${path === adapter ? 'the adapter' : 'the folder'} of checkpoint "${info.id}" does not exist: ${path}`,
+      where: path,
     });
   }
-  return digestFolder(info.path);
+  const digest = await digestFolder(info.path);
+  return adapter === null ? digest : digestOf({ checkpoint: digest, adapter: await digestFolder(adapter) });
+}
+
+/**
+ * What runs of a checkpoint record of how it was opened; see `Model.settings`. Runs of other settings are other
+ * measurements.
+ */
+export function settingsOf(project: Project, id: string): ModelSettings {
+  const configured = Object.hasOwn(project.config.checkpoints, id) ? project.config.checkpoints[id] : undefined;
+  const { weights = 'as-stored', kvCache = 'default' } = configured?.options ?? project.config.engine;
+  return { weights, kvCache };
 }
 
 /** Loads a suite and the split the project asks for, or `all` where a suite has no such split. @throws CUPEL_SUITE_SPLIT_UNKNOWN */

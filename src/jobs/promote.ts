@@ -46,6 +46,7 @@ export async function promoteCandidate(project: Project, candidate: string): Pro
     });
   }
 
+  refuseAdapter(info);
   const { path } = await project.checkpoints.add(info.path);
   const record = await trainingRecord(info.path);
   if (record !== null && info.training !== null) await checkData(project, info.training, record);
@@ -101,6 +102,7 @@ export async function adoptBaseline(project: Project, id: string): Promise<Promo
       remedy: `Run: cupel gate ${id}`,
     });
   }
+  refuseAdapter(info);
   const { path } = await project.checkpoints.add(info.path);
   return project.checkpoints.promote(project.config.channel, {
     action: 'promote',
@@ -120,6 +122,15 @@ export async function rollBack(project: Project): Promise<PromotionEntry> {
     });
   }
   return project.checkpoints.rollback(channel);
+}
+
+/** What is promoted is one whole checkpoint that can be handed on. @throws CUPEL_CHECKPOINT_ADAPTER */
+function refuseAdapter(info: CheckpointInfo): void {
+  if ((info.adapter ?? null) === null) return;
+  throw jobErrors.CUPEL_CHECKPOINT_ADAPTER({
+    message: `checkpoint "${info.id}" is a base with an adapter; only whole checkpoints can be promoted`,
+    where: info.adapter ?? info.path,
+  });
 }
 
 /** Holds the record's data digest against the data as it now lies there. @throws CUPEL_PROMOTE_STALE */

@@ -5,6 +5,7 @@ import type {
   Layer,
   LengthControlReport,
   MetricDefinition,
+  ModelSettings,
   ReportInput,
   Row,
   Suite,
@@ -119,9 +120,27 @@ async function reportInput(
     cases: await caseReports(project, subject, baseline),
     lengthControl: await lengthControl(project, subject),
     provenance: await provenance(subject, verdict),
-    notes: project.config.notes,
+    notes: [...project.config.notes, ...settingNotes(subject)],
     date,
   };
+}
+
+/** Says what was measured where it is not the checkpoint as it stands. */
+function settingNotes({ runs, info }: Subject): string[] {
+  const recorded = runs.map(({ run }) => run.identity.decoding['engine'] as ModelSettings | undefined);
+  const changed = recorded.find(
+    (settings) => settings !== undefined && (settings.weights !== 'as-stored' || settings.kvCache !== 'default'),
+  );
+  return [
+    ...(changed === undefined
+      ? []
+      : [
+          `Measured with weights ${changed.weights} and a KV cache of type ${changed.kvCache}, chosen as it was opened.`,
+        ]),
+    ...((info.adapter ?? null) === null
+      ? []
+      : ['Measured with an adapter beside the weights; its digest is over both.']),
+  ];
 }
 
 async function openSubject(project: Project, id: string): Promise<Subject> {

@@ -1,4 +1,5 @@
-import type { Run, RunIdentity, Suite } from '../contracts/index.ts';
+import type { ModelSettings, Run, RunIdentity, Suite } from '../contracts/index.ts';
+import { canonicalJson } from '../kit/index.ts';
 import { caseSet } from '../run/index.ts';
 import { withTwins } from '../stats/attack-matrix.ts';
 import type { Project } from './project.ts';
@@ -14,6 +15,11 @@ export interface RunQuery {
    * so that adding a case never breaks the gate.
    */
   readonly exact: boolean;
+  /**
+   * How the checkpoint is opened now: a run of it opened otherwise measured something else. Runs of engines that have
+   * no such choice record none.
+   */
+  readonly settings: ModelSettings;
 }
 
 /** The complete run that fits, or null. Where several do, the smallest id decides. */
@@ -49,7 +55,9 @@ function matches(identity: RunIdentity, query: RunQuery): boolean {
     identity.checkpoint.digest === query.checkpointDigest &&
     identity.suite.id === query.suite.id &&
     identity.suite.digest === query.suite.digest &&
-    identity.split === query.split
+    identity.split === query.split &&
+    (identity.decoding['engine'] === undefined ||
+      canonicalJson(identity.decoding['engine']) === canonicalJson(query.settings))
   );
 }
 

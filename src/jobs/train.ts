@@ -143,7 +143,7 @@ async function openLearner(
       remedy: 'Name one with `base`.',
     });
   }
-  const { model } = await openModel(project, base);
+  const { model } = await openModel(project, base, { plain: true });
   if (model.learner === undefined) {
     await model.close();
     throw jobErrors.CUPEL_ENGINE_CANNOT_LEARN({

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import pLimit from 'p-limit';
 import { canonicalJson } from './canonical-json.ts';
 import { kitErrors } from './kit-errors.ts';
@@ -25,11 +25,13 @@ export async function sha256File(path: string): Promise<string> {
 
 /**
  * Relative paths (with `/`) and hex digests of all files below a folder, sorted by path components. A link to a file
- * counts as what it leads to (model caches are folders of links); git's own entries are left out.
+ * counts as what it leads to (model caches are folders of links); git's own entries are left out. A file counts as a
+ * folder with that file alone: a checkpoint may be a single file.
  * @throws CUPEL_FILE_UNREADABLE for a link to anything else, or an entry that is no plain file: it could be read from,
  *   and no digest would hold it
  */
 export async function listFileDigests(folder: string): Promise<{ path: string; sha256: string }[]> {
+  if (await leadsToFile(folder)) return [{ path: basename(folder), sha256: await sha256File(folder) }];
   const found: string[][] = [];
   const walk = async (components: string[]): Promise<void> => {
     for (const entry of await readdir(join(folder, ...components), { withFileTypes: true })) {
@@ -62,7 +64,7 @@ async function leadsToFile(path: string): Promise<boolean> {
   return (await stat(path).catch(() => null))?.isFile() ?? false;
 }
 
-/** Digest of a folder: over the paths and digests of its files. */
+/** Digest of a folder, or of a folder with a single file by that file: over the paths and digests of its files. */
 export async function digestFolder(folder: string): Promise<string> {
   return digestOf(await listFileDigests(folder));
 }

@@ -2,6 +2,7 @@ export * from './canonical-json.ts';
 export * from './define.ts';
 export * from './errors.ts';
 export * from './files.ts';
+export * from './gguf-file.ts';
 export * from './hash.ts';
 export * from './json-style.ts';
 export * from './jsonl.ts';

@@ -1,3 +1,4 @@
+import type { OpenOptions } from '../contracts/index.ts';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { checkAgainst, codeRoot, compileSchema, readText } from '../kit/index.ts';
 import { parseYaml } from './suite-cases.ts';
@@ -11,6 +12,8 @@ export interface Config {
   readonly channel: string;
   readonly seed: number;
   readonly threads: number;
+  /** How checkpoints are opened, unless they say otherwise. */
+  readonly engine: EngineOptions;
   readonly split: string;
   readonly policy: string | null;
   /** Report plugins; empty: all. */
@@ -25,9 +28,16 @@ export interface Config {
   readonly pipeline: readonly Step[];
 }
 
+/** What of an engine's options a config may set. */
+export type EngineOptions = Pick<OpenOptions, 'weights' | 'kvCache' | 'kvCacheBytes' | 'maxBatch' | 'stepTokens'>;
+
 export interface CheckpointConfig {
   readonly path: string;
   readonly engine: string | null;
+  /** The project's, overridden by the checkpoint's own. */
+  readonly options: EngineOptions;
+  /** Absolute path of a PEFT folder; null: none. */
+  readonly adapter: string | null;
   readonly role: string;
   readonly description: string;
 }
@@ -81,6 +91,7 @@ interface RawConfig {
   readonly channel?: string;
   readonly seed?: number;
   readonly threads?: number;
+  readonly engine?: EngineOptions;
   readonly split?: string;
   readonly policy?: string;
   readonly reports?: readonly string[];
@@ -88,7 +99,16 @@ interface RawConfig {
   readonly plugins?: readonly string[];
   readonly notes?: readonly string[];
   readonly checkpoints?: Readonly<
-    Record<string, { path: string; engine?: string; role?: string; description?: string }>
+    Record<
+      string,
+      {
+        path: string;
+        engine?: string | (EngineOptions & { id?: string });
+        adapter?: string;
+        role?: string;
+        description?: string;
+      }
+    >
   >;
   readonly datasets?: Readonly<Record<string, string>>;
   readonly budgetSeconds?: number;
@@ -111,18 +131,25 @@ export async function loadConfig(
     channel: raw.channel ?? 'main',
     seed: raw.seed ?? 0,
     threads: overrides.threads ?? raw.threads ?? 2,
+    engine: raw.engine ?? {},
     split: overrides.split ?? raw.split ?? 'all',
     policy: raw.policy === undefined ? null : absolute(raw.policy),
     reports: raw.reports ?? [],
     validityMetric: raw.validityMetric ?? null,
     plugins: (raw.plugins ?? []).map(absolute),
     notes: raw.notes ?? [],
-    checkpoints: mapValues(raw.checkpoints ?? {}, (checkpoint) => ({
-      path: absolute(checkpoint.path),
-      engine: checkpoint.engine ?? null,
-      role: checkpoint.role ?? 'checkpoint',
-      description: checkpoint.description ?? '',
-    })),
+    checkpoints: mapValues(raw.checkpoints ?? {}, (checkpoint) => {
+      const { engine = {}, adapter, role, description } = checkpoint;
+      const { id, ...own } = typeof engine === 'string' ? { id: engine } : engine;
+      return {
+        path: absolute(checkpoint.path),
+        engine: id ?? null,
+        options: { ...raw.engine, ...own },
+        adapter: adapter === undefined ? null : absolute(adapter),
+        role: role ?? 'checkpoint',
+        description: description ?? '',
+      };
+    }),
     datasets: mapValues(raw.datasets ?? {}, absolute),
     budgetSeconds: raw.budgetSeconds ?? null,
     pipeline: (raw.pipeline ?? []).map((step) => withDefaults(step)),

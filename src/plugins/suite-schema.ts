@@ -39,6 +39,23 @@ const decoding = closed(
     maxTokens: { type: 'integer', minimum: 1, maximum: 1_000_000 },
     jsonSchema: object,
     stop: { type: 'array', items: text, maxItems: 16 },
+    sampling: closed(
+      {
+        temperature: { type: 'number', minimum: 0, maximum: 100 },
+        topK: { type: 'integer', minimum: 1 },
+        topP: { type: 'number', exclusiveMinimum: 0, maximum: 1 },
+        minP: { type: 'number', minimum: 0, maximum: 1 },
+        repetitionPenalty: { type: 'number', exclusiveMinimum: 0, maximum: 100 },
+        presencePenalty: { type: 'number', minimum: -100, maximum: 100 },
+        frequencyPenalty: { type: 'number', minimum: -100, maximum: 100 },
+        logitBias: {
+          type: 'object',
+          propertyNames: { pattern: '^\\d{1,9}$' },
+          additionalProperties: { type: 'number', minimum: -100, maximum: 100 },
+        },
+      },
+      ['temperature'],
+    ),
   },
   ['maxTokens'],
 );

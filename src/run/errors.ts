@@ -91,4 +91,9 @@ export const runErrors = defineErrors({
     what: 'The log-likelihood of an option could not be measured, or is not a finite number. The row is kept as an error.',
     mend: 'Check the option and its context for length; if they are right, report it to the author of the engine.',
   },
+  CUPEL_RUN_WINDOW_EXCEEDED: {
+    exit: 2,
+    what: 'A continuation, or the number of tokens to generate, is longer than the model can read at once.',
+    mend: 'Shorten it, or use a model with a longer context.',
+  },
 });

@@ -3,6 +3,7 @@ import type {
   EngineCapabilities,
   Generate,
   Model,
+  ModelSettings,
   PlayEpisodes,
   Progress,
   Run,
@@ -58,12 +59,16 @@ export async function evaluate(options: EvaluateOptions): Promise<Run> {
     constrained: (options.variant?.constrained ?? true) && suite.decoding.jsonSchema !== undefined,
   };
   checkCapabilities(suite, variant, options.capabilities, model.engine);
+  const { jsonSchema } = suite.decoding;
+  if (suite.task !== 'choice' && variant.constrained && jsonSchema !== undefined)
+    await model.checkConstraint?.({ jsonSchema });
   return runCases(
     { ...options, variant },
     {
       checkpoint: { id: options.checkpointId, digest: model.digest },
       engine: model.engine,
       contextLength: model.contextLength,
+      ...(model.settings === undefined ? {} : { settings: model.settings }),
     },
     (requests, signal) => model.generate(requests, signal),
     model,
@@ -74,6 +79,7 @@ interface Subject {
   readonly checkpoint: RunIdentity['checkpoint'];
   readonly engine: string;
   readonly contextLength?: number;
+  readonly settings?: ModelSettings;
 }
 
 /** The common course of a run, whoever answers. @param model null: no log-likelihoods. */
@@ -110,8 +116,9 @@ export async function runCases(
               ? playAll(suite, jobs, play, generate, size, {
                   ...(signal === undefined ? {} : { signal }),
                   ...(subject.contextLength === undefined ? {} : { contextLength: subject.contextLength }),
+                  seed,
                 })
-              : generateAll(suite, jobs, variant, generate, size, signal);
+              : generateAll(suite, jobs, variant, generate, size, seed, signal);
         if (!isAborted(signal) && jobs.length > 0)
           await consume(outcomes, signal, (outcome) => record(outcome, suite, split, table, writer, task));
       } finally {
@@ -161,6 +168,7 @@ function checkCapabilities(suite: Suite, variant: Variant, can: EngineCapabiliti
     ...(suite.task !== 'choice' && !can.generate ? ['generate'] : []),
     ...(suite.task === 'choice' && !can.score ? ['score'] : []),
     ...(variant.constrained && suite.task === 'generate' && !can.jsonSchema ? ['jsonSchema'] : []),
+    ...(suite.task !== 'choice' && suite.decoding.sampling !== undefined && !can.sampling ? ['sampling'] : []),
   ];
   if (lacking.length > 0) {
     throw runErrors.CUPEL_RUN_ENGINE_CANNOT({
@@ -208,6 +216,8 @@ function identify(
       stop: suite.decoding.stop ?? [],
       fewShot: variant.fewShot,
       jsonSchema: variant.constrained ? digestOf(suite.decoding.jsonSchema) : null,
+      ...(suite.decoding.sampling === undefined ? {} : { sampling: suite.decoding.sampling }),
+      ...(subject.settings === undefined ? {} : { engine: subject.settings }),
     },
     validators,
     seed,

@@ -271,6 +271,7 @@ function identify(options: PairwiseOptions, judgeId: string, cases: readonly Cas
     decoding: {
       judge: `${judgeId}@${judge.version}`,
       judgeModel: judgeModel.digest,
+      ...(judgeModel.settings === undefined ? {} : { judgeSettings: judgeModel.settings }),
       baseline: { checkpoint: baselineRun.identity.checkpoint.digest, run: baselineRun.identity.id },
       candidateRun: candidateRun.identity.id,
       answers: digestOf({ baseline: answersDigest(baselineRun), candidate: answersDigest(candidateRun) }),

@@ -9,7 +9,7 @@ import type {
   ScoreResult,
   Suite,
 } from '../contracts/index.ts';
-import { isCupelError } from '../kit/index.ts';
+import { isCupelError, requestSeed } from '../kit/index.ts';
 import { runErrors } from './errors.ts';
 import { isAborted } from './interrupt.ts';
 import { renderMessages, renderText } from './prompt.ts';
@@ -34,9 +34,10 @@ export async function* generateAll(
   variant: Variant,
   generate: Generate,
   size: number,
+  seed: number,
   signal?: AbortSignal,
 ): AsyncGenerator<Outcome> {
-  const { maxTokens, jsonSchema, stop } = suite.decoding;
+  const { maxTokens, jsonSchema, stop, sampling } = suite.decoding;
   for (const chunk of chunksOf(jobs, size)) {
     const waiting = new Map(chunk.map((job) => [`${job.item.id}@${job.epoch}`, job]));
     const requests = [...waiting].map(([id, job]): GenerateRequest => ({
@@ -45,6 +46,7 @@ export async function* generateAll(
       maxTokens,
       ...(jsonSchema === undefined || !variant.constrained ? {} : { jsonSchema }),
       ...(stop === undefined ? {} : { stop }),
+      ...(sampling === undefined ? {} : { sampling: { ...sampling, seed: requestSeed(seed, id) } }),
     }));
     for await (const completion of generate(requests, signal)) {
       const job = waiting.get(completion.id);
@@ -172,7 +174,7 @@ export async function* playAll(
         suite,
         chunk.map(({ item }) => item),
         generate,
-        options,
+        { ...options, seed: requestSeed(options.seed ?? 0, `epoch ${epoch}`) },
       )) {
         const job = waiting.get(result.case);
         if (job === undefined) throw unasked(result.case, suite);

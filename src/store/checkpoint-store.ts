@@ -80,6 +80,7 @@ export function openCheckpointStore(directory: string): StoredCheckpointStore {
           cause,
         });
       });
+      const single = (await stat(folder)).isFile();
       if (files.length === 0)
         throw storeErrors.CUPEL_STORE_CHECKPOINT_INVALID({ message: 'the folder holds no file', where: folder });
       const digest = digestOf(files);
@@ -97,7 +98,7 @@ export function openCheckpointStore(directory: string): StoredCheckpointStore {
       try {
         for (const file of files) {
           await mkdir(dirname(join(temporary, file.path)), { recursive: true });
-          await copyFile(join(folder, file.path), join(temporary, file.path));
+          await copyFile(single ? folder : join(folder, file.path), join(temporary, file.path));
         }
         // The copy is digested, not the source: what changed while it was copied must not get the name of what was there.
         const copied = await digestFolder(temporary);

@@ -96,7 +96,16 @@ describe.each(engines)('engine %s', (id) => {
     expect(engine.kind).toBe('engine');
     expect(engine.version).toMatch(/^\d+\.\d+\.\d+/);
     expect(engine.summary.length).toBeGreaterThan(10);
-    expect(Object.keys(engine.capabilities).sort()).toEqual(['generate', 'jsonSchema', 'learn', 'score', 'tools']);
+    expect(Object.keys(engine.capabilities).sort()).toEqual([
+      'adapters',
+      'generate',
+      'grammar',
+      'jsonSchema',
+      'learn',
+      'sampling',
+      'score',
+      'tools',
+    ]);
     expect(model.engine).toBe(`${id}@${engine.version}`);
     expect(model.digest).toMatch(/^sha256:[0-9a-f]{64}$/);
     expect(model.contextLength).toBeGreaterThan(0);

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { ScoreRequest } from '../../src/contracts/index.ts';
+import type { ScoreRequest, TextScoreRequest } from '../../src/contracts/index.ts';
 import judge from '../../judges/log-likelihood.ts';
 import { byteModel } from '../train/byte-model.ts';
 
@@ -7,7 +7,7 @@ import { byteModel } from '../train/byte-model.ts';
 const model = {
   ...byteModel,
   score: async (requests: readonly ScoreRequest[]) =>
-    requests.map(({ context, continuation }) => ({
+    (requests as readonly TextScoreRequest[]).map(({ context, continuation }) => ({
       logProbabilities: [...continuation].map((letter) =>
         Math.log([...context].filter((one) => one === letter).length / context.length),
       ),

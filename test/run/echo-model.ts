@@ -1,4 +1,4 @@
-import type { Completion, GenerateRequest, Model, ScoreRequest } from '../../src/contracts/index.ts';
+import type { Completion, GenerateRequest, Model, ScoreRequest, TextScoreRequest } from '../../src/contracts/index.ts';
 import { Random, sha256 } from '../../src/kit/index.ts';
 
 export interface EchoOptions {
@@ -10,14 +10,21 @@ export interface EchoOptions {
   readonly failing?: readonly string[];
   /** Ids that are never answered. */
   readonly silent?: readonly string[];
-  readonly score?: (request: ScoreRequest) => readonly number[];
+  /** Runs score texts, never token ids. */
+  readonly score?: (request: TextScoreRequest) => readonly number[];
 }
 
 /** A model that says its last message in capitals; a deterministic input device of the tests. Counts what it was asked. */
 export function echoModel(options: EchoOptions = {}): Model & { readonly asked: GenerateRequest[]; scored: number } {
   const asked: GenerateRequest[] = [];
   const answer = (request: GenerateRequest): Completion => {
-    const text = 'messages' in request.prompt ? (request.prompt.messages.at(-1)?.content ?? '') : request.prompt.text;
+    const { prompt } = request;
+    const text =
+      'messages' in prompt
+        ? (prompt.messages.at(-1)?.content ?? '')
+        : 'text' in prompt
+          ? prompt.text
+          : Buffer.from(prompt.ids).toString();
     const usage = {
       promptTokens: text.length,
       cachedTokens: 0,
@@ -65,6 +72,7 @@ export function echoModel(options: EchoOptions = {}): Model & { readonly asked: 
     async score(requests: readonly ScoreRequest[]) {
       model.scored += requests.length;
       return requests.map((request) => {
+        if (!('context' in request)) throw new Error('token ids were not expected');
         const logProbabilities =
           options.score?.(request) ??
           Array.from(request.continuation).map(
@@ -81,4 +89,13 @@ export function echoModel(options: EchoOptions = {}): Model & { readonly asked: 
   return model;
 }
 
-export const canEverything = { generate: true, score: true, jsonSchema: true, tools: true, learn: true };
+export const canEverything = {
+  generate: true,
+  score: true,
+  jsonSchema: true,
+  tools: true,
+  learn: true,
+  sampling: true,
+  grammar: true,
+  adapters: true,
+};

@@ -35,8 +35,8 @@ const succeed = `mkdir -p target/release; echo library > target/release/${librar
 describe('building the native engine', () => {
   it('says in one coded message how to get cargo where there is none', () => {
     const result = buildNative({ root, cargo: join(root, 'no-cargo') });
-    expect(result).toEqual({ status: 2, placed: [], message: cargoMissing });
-    expect(cargoMissing).toMatch(/^CUPEL_NATIVE_CARGO_MISSING: .*\n {2}at: .*\n {2}mend: .*rustup/);
+    expect(result).toEqual({ status: 2, placed: [], message: cargoMissing() });
+    expect(cargoMissing()).toMatch(/^CUPEL_NATIVE_CARGO_MISSING: .*\n {2}at: .*\n {2}mend: .*rustup/);
     expect(nativeErrors.definitions.CUPEL_NATIVE_CARGO_MISSING.exit).toBe(result.status);
   });
 

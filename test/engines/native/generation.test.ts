@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import native from '../../../engines/native/index.ts';
-import type { Completion, GenerateRequest, Model, ScoreRequest } from '../../../src/contracts/index.ts';
+import type { Completion, GenerateRequest, Model, TextScoreRequest } from '../../../src/contracts/index.ts';
 import { checkAgainst, compileSchema, Random } from '../../../src/kit/index.ts';
 import { writeTinyCheckpoint } from '../../support/tiny-checkpoint.ts';
 
@@ -87,7 +87,7 @@ describe('generated texts', () => {
     const good = prompts(3);
     const bad: [string, Partial<GenerateRequest>][] = [
       ['CUPEL_NATIVE_CONTEXT_OVERFLOW', { maxTokens: 250 }],
-      ['CUPEL_NATIVE_SAMPLING_UNSUPPORTED', { sampling: { temperature: 0.7 } }],
+      ['CUPEL_NATIVE_REQUEST_INVALID', { sampling: { temperature: -0.7 } }],
       ['CUPEL_NATIVE_REQUEST_INVALID', { maxTokens: 1.5 }],
       ['CUPEL_NATIVE_REQUEST_INVALID', { prompt: { text: '' } }],
       ['CUPEL_NATIVE_SCHEMA_UNSUPPORTED', { jsonSchema: { type: 'array', uniqueItems: true } }],
@@ -141,7 +141,7 @@ describe('generated texts', () => {
 });
 
 describe('scores', () => {
-  const requests: ScoreRequest[] = ['the order', 'the oven', 'x', 'the order is here', ''].flatMap((context) =>
+  const requests: TextScoreRequest[] = ['the order', 'the oven', 'x', 'the order is here', ''].flatMap((context) =>
     [' is late', ' is here', 'é', ''].map((continuation) => ({ context, continuation })),
   );
 

@@ -1,36 +1,36 @@
-//! The numeric core of the native engine: reads a Hugging Face folder of the Llama family, scores and
-//! generates token ids, and trains. It knows nothing of text, templates, losses or Node.
+//! The numeric core of the native engine: scores and generates token ids with small models of the Llama family, and
+//! trains them. It knows nothing of text, templates, losses or Node.
 //!
 //! One rule holds everywhere: every sum has one fixed order, so a result never depends on the instruction
 //! set, the number of threads, the batch or what else is computed beside it.
 
-mod attention;
-mod config;
-mod dtype;
-mod error;
-mod generate;
-mod kernels;
+mod inference;
 mod learner;
-mod model;
-mod network;
-mod parameters;
 mod pool;
 mod rope;
-pub mod safetensors;
-mod score;
 
-pub use config::{Architecture, Config};
-pub use dtype::Dtype;
-pub use error::{Error, Result};
-pub use generate::{Constraint, Finish, GenerateRequest, Generated};
-pub use kernels::Isa;
+pub use cupel_attention::KvType;
+pub use cupel_cache::Statistics as CacheStatistics;
+pub use cupel_files::{safetensors, Architecture, Config, Dtype, Error, Result, Source};
+pub use cupel_kernels::Isa;
+pub use cupel_sampling::Sampling;
+pub use inference::{
+    Constraint, Engine, Event, Finish, GenerateRequest, Generated, Model, OpenOptions, ScoreItem, Scored, Timing,
+    WeightType,
+};
 pub use learner::{Learner, StepOptions};
-pub use model::Model;
-pub use score::{ScoreItem, Scored};
 
 /// The pieces that tests hold equal bit by bit across instruction sets; not part of the interface.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::kernels::*;
     pub use crate::pool::Pool;
+    pub use cupel_kernels::*;
+}
+
+/// Refuses an instruction set that this machine lacks.
+fn require(isa: Isa) -> Result<()> {
+    if isa.is_available() {
+        return Ok(());
+    }
+    Err(Error::new(cupel_files::CONFIG_INVALID, format!("this machine has no {isa:?}")))
 }

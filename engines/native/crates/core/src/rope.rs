@@ -1,5 +1,5 @@
-use crate::config::Config;
-use crate::kernels::{cos_sin, exp_f64, log_f64};
+use cupel_files::Config;
+use cupel_kernels::{cos_sin, exp_f64, log_f64};
 
 /// Cosines and sines of the rotary embedding, rows by position, `head_dim / 2` a row.
 /// Frequencies and angles are rounded to f32 as the reference implementation (transformers) does.
@@ -19,7 +19,11 @@ impl Rope {
             let exponent = f64::from((2 * pair) as f32 / config.head_dim as f32);
             (1.0 / exp_f64(exponent * log_theta)) as f32
         };
-        Self { half, frequencies: (0..half).map(frequency).collect(), cosines: Vec::new(), sines: Vec::new() }
+        let mut frequencies: Vec<f32> = (0..half).map(frequency).collect();
+        if let Some(scaling) = &config.rope_scaling {
+            scaling.apply(&mut frequencies);
+        }
+        Self { half, frequencies, cosines: Vec::new(), sines: Vec::new() }
     }
 
     /// Makes rows for positions `0..positions` available.

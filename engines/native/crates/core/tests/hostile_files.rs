@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cupel_core::safetensors::{write, Checkpoint, Header, Tensor};
-use cupel_core::{Dtype, Learner, Model};
+use cupel_core::{Dtype, Learner, Model, OpenOptions};
 use proptest::prelude::*;
 
 static COUNTER: AtomicUsize = AtomicUsize::new(0);
@@ -31,7 +31,7 @@ impl Folder {
     }
 
     fn code(&self) -> &'static str {
-        Model::open(&self.0, 1).err().map_or("", |error| error.code)
+        Model::open(&self.0, &OpenOptions::default()).err().map_or("", |error| error.code)
     }
 }
 
@@ -183,7 +183,7 @@ proptest! {
         }
         bytes.truncate(cut);
         std::fs::write(&path, bytes).unwrap();
-        if let Err(error) = Model::open(&folder.0, 1) {
+        if let Err(error) = Model::open(&folder.0, &OpenOptions::default()) {
             prop_assert!(error.code.starts_with("CUPEL_NATIVE_") && error.code != "CUPEL_NATIVE_INTERNAL", "{error}");
         }
     }
@@ -196,7 +196,7 @@ proptest! {
         let last = bytes.len() - 1;
         bytes[position.min(last)] = value;
         std::fs::write(&path, bytes).unwrap();
-        if let Err(error) = Model::open(&folder.0, 1) {
+        if let Err(error) = Model::open(&folder.0, &OpenOptions::default()) {
             prop_assert!(error.code.starts_with("CUPEL_NATIVE_") && error.code != "CUPEL_NATIVE_INTERNAL", "{error}");
         }
     }

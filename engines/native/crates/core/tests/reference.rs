@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use cupel_core::safetensors::Checkpoint;
-use cupel_core::{Learner, Model, ScoreItem, StepOptions};
+use cupel_core::{Engine, Learner, Model, OpenOptions, ScoreItem, StepOptions};
 use serde_json::Value;
 
 /// The models of the fixtures, and those of `CUPEL_CONFORMANCE` if that is set.
@@ -89,15 +90,20 @@ fn logits_match_the_reference() {
     for folder in models() {
         let packed = pack(&json(folder.join("batches.json"))["batches"][0], true);
         let logits = tensor(&folder.join("forward.safetensors"), "logits");
-        let model = Model::open(&folder, 2).unwrap();
+        let model = Arc::new(Model::open(&folder, &OpenOptions { threads: 2, ..OpenOptions::default() }).unwrap());
+        let mut engine = Engine::new(Arc::clone(&model), 1);
         let vocabulary = model.config().vocabulary_size;
         let length = packed.offsets[1] as usize;
         let tokens: Vec<u32> = packed.tokens[..length].iter().map(|token| *token as u32).collect();
         for position in 0..length {
             let items: Vec<ScoreItem> = (0..vocabulary as u32)
-                .map(|token| ScoreItem { context: tokens[..=position].to_vec(), continuation: vec![token] })
+                .map(|token| ScoreItem {
+                    context: tokens[..=position].to_vec(),
+                    continuation: vec![token],
+                    adapter: None,
+                })
                 .collect();
-            let scored = model.score(&items, &AtomicBool::new(false)).unwrap();
+            let scored = engine.score(items, &AtomicBool::new(false)).unwrap();
             let row: Vec<f64> =
                 logits[position * vocabulary..(position + 1) * vocabulary].iter().map(|x| f64::from(*x)).collect();
             let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -12,30 +12,35 @@ pub struct Fault {
 
 impl Fault {
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self {
-            code: code.to_string(),
-            message: message.into(),
-            place: None,
-            remedy: None,
-        }
+        Self { code: code.to_string(), message: message.into(), place: None, remedy: None }
+    }
+
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
+    }
+
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    pub fn cancelled() -> Self {
+        Self::new("CUPEL_NATIVE_CANCELLED", "cancelled by the caller")
+    }
+
+    pub fn defect() -> Self {
+        Self::new("CUPEL_NATIVE_INTERNAL", "the native engine met a defect of its own and stopped this work")
     }
 
     pub fn closed() -> Self {
-        Self::new(
-            "CUPEL_NATIVE_CLOSED",
-            "the model or learner has been closed",
-        )
+        Self::new("CUPEL_NATIVE_CLOSED", "the model or learner has been closed")
     }
 }
 
 impl From<cupel_core::Error> for Fault {
     fn from(error: cupel_core::Error) -> Self {
-        Self {
-            code: error.code.to_string(),
-            message: error.message,
-            place: error.place,
-            remedy: error.remedy,
-        }
+        Self { code: error.code.to_string(), message: error.message, place: error.place, remedy: error.remedy }
     }
 }
 

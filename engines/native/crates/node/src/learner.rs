@@ -41,18 +41,13 @@ impl NativeLearner {
     pub fn new(directory: String, threads: u32, callback: Callback) -> Result<Self> {
         let parent = PathBuf::from(directory);
         let path = parent.clone();
-        let worker = Worker::start(
-            move || Ok(Learner::open(&path, threads as usize)?),
-            callback,
-        )?;
+        let worker = Worker::start(move || Ok(Learner::open(&path, threads as usize)?), callback)?;
         Ok(Self { worker, parent })
     }
 
     #[napi]
     pub fn parameter_count(&self) -> Result<f64> {
-        Ok(self
-            .worker
-            .wait(|learner| Ok(learner.parameter_count() as f64))?)
+        Ok(self.worker.wait(|learner| Ok(learner.parameter_count() as f64))?)
     }
 
     /// The reply has `floats`: the log-probability of each labelled token.
@@ -68,10 +63,7 @@ impl NativeLearner {
         let (tokens, offsets, labelled) = (tokens.to_vec(), offsets.to_vec(), labelled.to_vec());
         self.worker.submit(callback, move |learner, _| {
             let values = learner.forward(&tokens, &offsets, &labelled, keep)?;
-            Ok(Reply {
-                floats: Some(Float32Array::new(values)),
-                ..Reply::done()
-            })
+            Ok(Reply { floats: Some(Float32Array::new(values)), ..Reply::done() })
         });
     }
 
@@ -96,10 +88,7 @@ impl NativeLearner {
                 weight_decay: options.weight_decay,
                 max_grad_norm: options.max_grad_norm,
             })?;
-            Ok(Reply {
-                number: Some(f64::from(norm)),
-                ..Reply::done()
-            })
+            Ok(Reply { number: Some(f64::from(norm)), ..Reply::done() })
         });
     }
 
@@ -152,17 +141,10 @@ impl NativeLearner {
             if !names.contains(&name) {
                 return Err(Fault {
                     remedy: Some(format!("Take one of: {}.", names.join(", "))),
-                    ..Fault::new(
-                        "CUPEL_NATIVE_TENSOR_UNKNOWN",
-                        format!("no tensor is called {name:?}"),
-                    )
+                    ..Fault::new("CUPEL_NATIVE_TENSOR_UNKNOWN", format!("no tensor is called {name:?}"))
                 });
             }
-            Ok(if gradient {
-                learner.gradient(&name)?
-            } else {
-                learner.tensor(&name)?
-            })
+            Ok(if gradient { learner.gradient(&name)? } else { learner.tensor(&name)? })
         })?;
         Ok(Float32Array::new(values))
     }
@@ -178,15 +160,11 @@ fn copy_text_files(from: &Path, to: &Path) -> std::result::Result<(), Fault> {
         let source = from.join(name);
         let target = to.join(name);
         // Copying a file onto itself would empty it.
-        let same =
-            matches!((source.canonicalize(), target.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        let same = matches!((source.canonicalize(), target.canonicalize()), (Ok(a), Ok(b)) if a == b);
         if source.is_file() && !same {
             std::fs::copy(&source, &target).map_err(|error| Fault {
                 place: Some(to.join(name).display().to_string()),
-                ..Fault::new(
-                    "CUPEL_NATIVE_IO",
-                    format!("{name} could not be copied: {error}"),
-                )
+                ..Fault::new("CUPEL_NATIVE_IO", format!("{name} could not be copied: {error}"))
             })?;
         }
     }

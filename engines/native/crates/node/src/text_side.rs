@@ -1,33 +1,79 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use cupel_text::{ChatTemplate, Result, SchemaCompiler, SpecialTokens, TextError, TextTokenizer};
+use cupel_core::Source;
+use cupel_files::gguf::Gguf;
+use cupel_text::{ChatTemplate, GgufVocabulary, GrammarCompiler, Result, SpecialTokens, TextError, TextTokenizer};
+use serde_json::Value;
 
-/// Everything of a checkpoint that is text. Shared by the worker and the main thread.
+use crate::fault::Fault;
+use crate::metadata::Metadata;
+
+/// Key of a GGUF file for the text of a tokenizer.json (ggml's `docs/gguf.md`).
+const WHOLE_TOKENIZER: &str = "tokenizer.huggingface.json";
+
+/// Everything of a checkpoint that is text. Shared by the engine's threads and JavaScript's.
 pub struct TextSide {
     pub tokenizer: Arc<TextTokenizer>,
     pub special: SpecialTokens,
     template: Option<ChatTemplate>,
-    compiler: OnceLock<Result<SchemaCompiler>>,
+    compiler: OnceLock<Result<GrammarCompiler>>,
     place: String,
 }
 
 impl TextSide {
-    pub fn open(directory: &Path, vocabulary_size: usize) -> Result<Self> {
-        let tokenizer = Arc::new(TextTokenizer::open(directory, vocabulary_size)?);
-        let special = SpecialTokens::open(directory, &tokenizer, vocabulary_size)?;
-        let template = ChatTemplate::open(directory, special.texts.clone())?;
-        Ok(Self {
+    /// The text files of a folder, or the vocabulary and template of a GGUF file.
+    pub fn open(path: &Path, source: &Source) -> std::result::Result<Self, Fault> {
+        let vocabulary_size = source.config().vocabulary_size;
+        let side = |tokenizer, special, template, place: &Path| Self {
             tokenizer,
             special,
             template,
             compiler: OnceLock::new(),
-            place: directory.display().to_string(),
-        })
+            place: place.display().to_string(),
+        };
+        let Some(gguf) = source.gguf() else {
+            let tokenizer = Arc::new(TextTokenizer::open(path, vocabulary_size)?);
+            let special = SpecialTokens::open(path, &tokenizer, vocabulary_size)?;
+            let template = ChatTemplate::open(path, special.texts.clone())?;
+            return Ok(side(tokenizer, special, template, path));
+        };
+        let place = gguf.path().display().to_string();
+        let mut vocabulary = GgufVocabulary::read(&Metadata(gguf))?;
+        let special = SpecialTokens::from_vocabulary(&vocabulary, &place)?;
+        let template = match vocabulary.chat_template.take() {
+            Some(source) => Some(ChatTemplate::from_source(source, special.texts.clone(), place.clone())?),
+            None => None,
+        };
+        let tokenizer = tokenizer(gguf, vocabulary, vocabulary_size)?;
+        Ok(side(Arc::new(tokenizer), special, template, gguf.path()))
+    }
+
+    /// Messages (JSON) to prompt text. Special tokens spelled out in a message are defused.
+    pub fn render(
+        &self,
+        messages: &str,
+        tools: &str,
+        add_generation_prompt: bool,
+    ) -> std::result::Result<String, Fault> {
+        let parse = |text: &str| {
+            serde_json::from_str::<Value>(text)
+                .map_err(|error| Fault::new("CUPEL_NATIVE_REQUEST_INVALID", error.to_string()).at("messages"))
+        };
+        let template = self.template()?;
+        let mut messages = parse(messages)?;
+        for message in messages.as_array_mut().into_iter().flatten() {
+            for (key, value) in message.as_object_mut().into_iter().flatten() {
+                if key != "role" {
+                    self.tokenizer.defuse_all(value);
+                }
+            }
+        }
+        Ok(template.render(&messages, &parse(tools)?, add_generation_prompt)?)
     }
 
     /// Errors: CUPEL_NATIVE_TEMPLATE_MISSING.
-    pub fn template(&self) -> Result<&ChatTemplate> {
+    fn template(&self) -> Result<&ChatTemplate> {
         self.template.as_ref().ok_or_else(|| {
             TextError::new(
                 "CUPEL_NATIVE_TEMPLATE_MISSING",
@@ -39,9 +85,9 @@ impl TextSide {
     }
 
     /// Built on first use: most runs constrain nothing.
-    pub fn compiler(&self) -> Result<&SchemaCompiler> {
+    pub fn compiler(&self) -> Result<&GrammarCompiler> {
         self.compiler
-            .get_or_init(|| SchemaCompiler::new(&self.tokenizer, &self.special.end_tokens))
+            .get_or_init(|| GrammarCompiler::new(&self.tokenizer, &self.special.end_tokens))
             .as_ref()
             .map_err(Clone::clone)
     }
@@ -54,4 +100,25 @@ impl TextSide {
             .and_then(|text| self.tokenizer.token_id(text))
             .unwrap_or(self.special.end_of_turn)
     }
+}
+
+/// The tokenizer of a GGUF file, which need not hold a model.
+pub fn tokenizer_of(file: &Path) -> std::result::Result<TextTokenizer, Fault> {
+    let gguf = Gguf::open(file)?;
+    let vocabulary = GgufVocabulary::read(&Metadata(&gguf))?;
+    tokenizer(&gguf, vocabulary, u32::MAX as usize)
+}
+
+/// The whole tokenizer.json where the file has it along, so that a checkpoint keeps its tokens when it is written as a
+/// GGUF file; else what the vocabulary says.
+fn tokenizer(
+    gguf: &Gguf,
+    vocabulary: GgufVocabulary,
+    vocabulary_size: usize,
+) -> std::result::Result<TextTokenizer, Fault> {
+    let place = gguf.path().display().to_string();
+    Ok(match gguf.text(WHOLE_TOKENIZER)? {
+        Some(json) => TextTokenizer::from_json(json.as_bytes(), place, vocabulary_size)?,
+        None => TextTokenizer::from_vocabulary(vocabulary, place, vocabulary_size)?,
+    })
 }

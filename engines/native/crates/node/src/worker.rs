@@ -16,10 +16,7 @@ pub struct Worker<T> {
 }
 
 impl<T: 'static> Worker<T> {
-    pub fn start(
-        open: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-        callback: Callback,
-    ) -> Result<Self, Fault> {
+    pub fn start(open: impl FnOnce() -> Result<T, Fault> + Send + 'static, callback: Callback) -> Result<Self, Fault> {
         let (sender, receiver) = channel::<Command<T>>();
         let responder = Responder::new(callback);
         std::thread::Builder::new()
@@ -43,12 +40,7 @@ impl<T: 'static> Worker<T> {
                     }
                 }));
             })
-            .map_err(|error| {
-                Fault::new(
-                    "CUPEL_NATIVE_INTERNAL",
-                    format!("no thread could be started: {error}"),
-                )
-            })?;
+            .map_err(|error| Fault::new("CUPEL_NATIVE_INTERNAL", format!("no thread could be started: {error}")))?;
         Ok(Self { sender })
     }
 

@@ -16,22 +16,13 @@ impl TextError {
         place: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            place: place.into(),
-            remedy: remedy.into(),
-        }
+        Self { code, message: message.into(), place: place.into(), remedy: remedy.into() }
     }
 }
 
 impl std::fmt::Display for TextError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            formatter,
-            "{}: {} ({})",
-            self.code, self.message, self.place
-        )
+        write!(formatter, "{}: {} ({})", self.code, self.message, self.place)
     }
 }
 

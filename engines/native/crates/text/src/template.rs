@@ -1,22 +1,24 @@
+use std::io::Read;
 use std::path::Path;
 
-use minijinja::value::Kwargs;
-use minijinja::{Environment, Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Result, TextError};
-use crate::python_json::dumps;
+use crate::jinja::{Fault, Limits, Template};
 use crate::special::read_json;
 
-/// Templates are data of the checkpoint and not trusted: this bounds their work.
-const FUEL: u64 = 5_000_000;
-const NAME: &str = "chat_template";
+/// The longest published templates have about 60 kB.
+const LARGEST_FILE: u64 = 1 << 20;
+/// Steps of one rendering. A step takes some 50 ns.
+const STEPS: u64 = 10_000_000;
+/// Bytes of text and lists that one rendering may make: this and as many for each byte that it is given.
+const BYTES: u64 = 32 << 20;
+const BYTES_PER_BYTE: u64 = 64;
 
 /// The chat template of a checkpoint: `chat_template.jinja`, else `chat_template` of tokenizer_config.json.
-/// Rendered as transformers' `apply_chat_template` does: trimmed blocks, Python's string methods, `raise_exception`,
-/// `tojson` in the form of Python's `json.dumps`. There is no clock: `strftime_now` is undefined.
+/// Rendered as transformers' `apply_chat_template` does. There is no clock: `strftime_now` is undefined.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    template: Template,
     special: Map<String, Json>,
     place: String,
 }
@@ -27,81 +29,90 @@ impl ChatTemplate {
     /// Errors: CUPEL_NATIVE_TEMPLATE_INVALID with file and line.
     pub fn open(directory: &Path, special: Map<String, Json>) -> Result<Option<Self>> {
         let file = directory.join("chat_template.jinja");
-        match std::fs::read_to_string(&file) {
-            Ok(source) => {
-                return Self::from_source(source, special, file.display().to_string()).map(Some)
-            }
+        let place = file.display().to_string();
+        let mut source = String::new();
+        match std::fs::File::open(&file).and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut source)) {
+            Ok(_) => return Self::from_source(source, special, place).map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(invalid(&file.display().to_string(), error.to_string())),
+            Err(error) => return Err(invalid(&place, error.to_string())),
         }
         let config = read_json(directory, "tokenizer_config.json")?;
-        let place = directory
-            .join("tokenizer_config.json")
-            .display()
-            .to_string();
+        let place = directory.join("tokenizer_config.json").display().to_string();
         match default_template(&config["chat_template"]) {
             None => Ok(None),
-            Some(source) => {
-                Self::from_source(source, special, format!("{place}: chat_template")).map(Some)
-            }
+            Some(source) => Self::from_source(source, special, format!("{place}: chat_template")).map(Some),
         }
     }
 
+    /// Errors: CUPEL_NATIVE_TEMPLATE_INVALID.
     pub fn from_source(source: String, special: Map<String, Json>, place: String) -> Result<Self> {
-        let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_fuel(Some(FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", tojson);
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> std::result::Result<Value, Error> {
-                Err(Error::new(ErrorKind::InvalidOperation, message))
-            },
-        );
-        environment
-            .add_template_owned(NAME, without_generation_tags(&source))
-            .map_err(|error| invalid(&at(&place, &error), text_of(&error)))?;
-        Ok(Self {
-            environment,
-            special,
-            place,
-        })
+        if source.len() as u64 > LARGEST_FILE {
+            return Err(invalid(&place, format!("it has more than {LARGEST_FILE} bytes")));
+        }
+        match Template::parse(&source, true) {
+            Ok(template) => Ok(Self { template, special, place }),
+            Err(Fault { message, line }) => Err(invalid(&format!("{place}:{line}"), message)),
+        }
     }
 
     /// Renders messages. `tools` is `Null` where there are none.
     ///
     /// Errors: CUPEL_NATIVE_TEMPLATE_FAILED with the template's own message.
-    pub fn render(
+    pub fn render(&self, messages: &Json, tools: &Json, add_generation_prompt: bool) -> Result<String> {
+        self.render_with(messages, tools, add_generation_prompt, &Map::new())
+    }
+
+    /// As `render`, with further variables, which are what callers of Transformers give by name (`enable_thinking`).
+    pub fn render_with(
         &self,
         messages: &Json,
         tools: &Json,
         add_generation_prompt: bool,
+        variables: &Map<String, Json>,
     ) -> Result<String> {
         let mut context = self.special.clone();
-        context.insert("messages".to_string(), messages.clone());
+        context.extend(variables.clone());
+        let mut messages = messages.clone();
+        messages.as_array_mut().into_iter().flatten().for_each(alias_reasoning);
+        context.insert("messages".to_string(), messages);
         context.insert("tools".to_string(), tools.clone());
-        context.insert("documents".to_string(), Json::Null);
-        context.insert(
-            "add_generation_prompt".to_string(),
-            Json::Bool(add_generation_prompt),
-        );
-        self.environment
-            .get_template(NAME)
-            .and_then(|template| template.render(Value::from_serialize(&context)))
-            .map_err(|error| {
-                TextError::new(
-                    "CUPEL_NATIVE_TEMPLATE_FAILED",
-                    format!(
-                        "the chat template refused the messages: {}",
-                        text_of(&error)
-                    ),
-                    at(&self.place, &error),
-                    "Give messages in the order and with the roles that the checkpoint's template accepts.",
-                )
-            })
+        context.entry("documents").or_insert(Json::Null);
+        context.insert("add_generation_prompt".to_string(), Json::Bool(add_generation_prompt));
+        let given: u64 = context.values().map(size_of_json).sum();
+        let limits = Limits { steps: STEPS, bytes: BYTES + BYTES_PER_BYTE * given };
+        self.template.render(&context, limits).map_err(|Fault { message, line }| {
+            TextError::new(
+                "CUPEL_NATIVE_TEMPLATE_FAILED",
+                format!("the chat template refused the messages: {message}"),
+                format!("{}:{line}", self.place),
+                "Give messages in the order and with the roles that the checkpoint's template accepts.",
+            )
+        })
+    }
+}
+
+/// Templates read a message's reasoning under one of several names; as Transformers, fills `thinking` and
+/// `reasoning_content` from whichever there is.
+fn alias_reasoning(message: &mut Json) {
+    let Some(fields) = message.as_object_mut() else { return };
+    let names = ["reasoning_content", "thinking", "reasoning"];
+    let Some(reasoning) = names.iter().find_map(|name| fields.get(*name).filter(|value| !value.is_null())).cloned()
+    else {
+        return;
+    };
+    let mut aliased = Map::new();
+    aliased.insert("thinking".to_string(), reasoning.clone());
+    aliased.extend(std::mem::take(fields));
+    aliased.insert("reasoning_content".to_string(), reasoning);
+    *fields = aliased;
+}
+
+fn size_of_json(value: &Json) -> u64 {
+    8 + match value {
+        Json::String(text) => text.len() as u64,
+        Json::Array(items) => items.iter().map(size_of_json).sum(),
+        Json::Object(fields) => fields.iter().map(|(name, value)| name.len() as u64 + size_of_json(value)).sum(),
+        _ => 0,
     }
 }
 
@@ -111,61 +122,8 @@ fn default_template(value: &Json) -> Option<String> {
         return Some(text.to_string());
     }
     let named = value.as_array()?;
-    let chosen = named
-        .iter()
-        .find(|entry| entry["name"] == "default")
-        .or(named.first())?;
+    let chosen = named.iter().find(|entry| entry["name"] == "default").or(named.first())?;
     chosen["template"].as_str().map(str::to_string)
-}
-
-/// `{% generation %}` marks trained text for transformers; here it becomes a block that changes nothing.
-fn without_generation_tags(source: &str) -> String {
-    let mut result = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else {
-            break;
-        };
-        let tag = &rest[start..start + length + 2];
-        let inner = &tag[2..tag.len() - 2];
-        let body = inner.trim_start_matches(['-', '+']);
-        let body = body.strip_suffix('-').unwrap_or(body).trim();
-        result.push_str(&rest[..start]);
-        match body {
-            "generation" => result.push_str(&tag.replacen("generation", "if true", 1)),
-            "endgeneration" => result.push_str(&tag.replacen("endgeneration", "endif", 1)),
-            _ => result.push_str(tag),
-        }
-        rest = &rest[start + length + 2..];
-    }
-    result.push_str(rest);
-    result
-}
-
-fn tojson(value: Value, options: Kwargs) -> std::result::Result<Value, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    // Other options of transformers' filter (ensure_ascii, separators, sort_keys) keep their defaults.
-    for name in ["ensure_ascii", "separators", "sort_keys"] {
-        let _: Option<Value> = options.get(name)?;
-    }
-    options.assert_all_used()?;
-    let json = serde_json::to_value(&value)
-        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}")))?;
-    Ok(Value::from_safe_string(dumps(&json, indent)))
-}
-
-fn text_of(error: &Error) -> String {
-    error
-        .detail()
-        .map(str::to_string)
-        .unwrap_or_else(|| error.kind().to_string())
-}
-
-fn at(place: &str, error: &Error) -> String {
-    match error.line() {
-        Some(line) => format!("{place}:{line}"),
-        None => place.to_string(),
-    }
 }
 
 fn invalid(place: &str, message: String) -> TextError {
@@ -199,11 +157,7 @@ mod tests {
 
     #[test]
     fn tojson_is_that_of_python() {
-        let text = render(
-            "{{ messages | tojson }}",
-            json!([{"role": "user", "content": "<é>"}]),
-        )
-        .unwrap();
+        let text = render("{{ messages | tojson }}", json!([{"role": "user", "content": "<é>"}])).unwrap();
         assert_eq!(text, r#"[{"role": "user", "content": "<é>"}]"#);
     }
 
@@ -212,10 +166,8 @@ mod tests {
         let refused = render("{{ raise_exception('no system role') }}", json!([])).unwrap_err();
         assert_eq!(refused.code, "CUPEL_NATIVE_TEMPLATE_FAILED");
         assert!(refused.message.contains("no system role"));
-        let endless = render(
-            "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}",
-            json!([]),
-        );
+        let endless =
+            render("{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}", json!([]));
         assert_eq!(endless.unwrap_err().code, "CUPEL_NATIVE_TEMPLATE_FAILED");
         let broken = render("{% for %}", json!([])).unwrap_err();
         assert_eq!(broken.code, "CUPEL_NATIVE_TEMPLATE_INVALID");

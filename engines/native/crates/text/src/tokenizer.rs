@@ -1,19 +1,43 @@
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
+use std::sync::OnceLock;
 
-use llguidance::token_bytes_from_tokenizer_json;
 use serde_json::Value;
-use tokenizers::Tokenizer;
+use tokenizers::models::bpe::BPE;
+use tokenizers::{
+    AddedToken, AddedVocabulary, DecoderWrapper, Model, OffsetType, PreTokenizer, PreTokenizerWrapper, Tokenizer,
+};
 
+use crate::check::{Refusal, LARGEST_FILE, MERGES_PER_TOKEN};
 use crate::error::{Result, TextError};
+use crate::json_file;
+use crate::pieces::{scheme_of, Pieces, Scheme};
+use crate::sentence_piece::SentencePieces;
+use crate::vocabulary::{invalid, GgufVocabulary, TokenKind};
+use crate::words;
 
-/// A tokenizer.json of the `tokenizers` crate. Special tokens in the text are parsed; none are added.
+/// Turns text into token ids and back: a tokenizer.json or the vocabulary of a GGUF file. No token is added on its own.
 pub struct TextTokenizer {
-    tokenizer: Tokenizer,
-    json: Value,
-    file: PathBuf,
+    backend: Backend,
+    place: String,
     vocabulary_size: usize,
+    /// The largest id and one more.
+    tokens: usize,
     /// Texts of the special tokens.
     special: Vec<String>,
+    pieces: OnceLock<Option<Pieces>>,
+}
+
+enum Backend {
+    Library {
+        tokenizer: Box<Tokenizer>,
+        /// Added tokens without the special ones.
+        plain: Box<AddedVocabulary>,
+    },
+    SentencePieces {
+        pieces: Box<SentencePieces>,
+        vocabulary: Box<GgufVocabulary>,
+    },
 }
 
 impl TextTokenizer {
@@ -24,95 +48,175 @@ impl TextTokenizer {
     pub fn open(directory: &Path, vocabulary_size: usize) -> Result<Self> {
         let file = directory.join("tokenizer.json");
         let place = file.display().to_string();
-        let bytes = std::fs::read(&file).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound {
-                TextError::new(
-                    "CUPEL_NATIVE_TOKENIZER_MISSING",
-                    "the checkpoint has no tokenizer.json",
-                    place.clone(),
-                    "Save the checkpoint together with its fast tokenizer (tokenizer.json).",
-                )
-            } else {
-                invalid(&place, error.to_string())
-            }
-        })?;
-        let json: Value =
-            serde_json::from_slice(&bytes).map_err(|error| invalid(&place, error.to_string()))?;
-        // The reader of tokenizer.json is third-party code and the file is untrusted: a panic in it is an invalid file.
-        let mut tokenizer = std::panic::catch_unwind(|| Tokenizer::from_bytes(&bytes))
-            .map_err(|_| invalid(&place, "the tokenizer could not be built".to_string()))?
-            .map_err(|error| invalid(&place, error.to_string()))?;
-        tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| invalid(&place, error.to_string()))?;
-        let largest = tokenizer.get_vocab(true).into_values().max();
-        match largest {
-            None => {
-                return Err(invalid(
-                    &place,
-                    "the tokenizer has an empty vocabulary".to_string(),
-                ))
-            }
-            Some(id) if id as usize >= vocabulary_size => {
-                return Err(TextError::new(
-                    "CUPEL_NATIVE_TOKENIZER_MISMATCH",
-                    format!(
-                    "the tokenizer has token id {id}, the model has {vocabulary_size} embeddings"
-                ),
-                    place,
-                    "Use the tokenizer that the checkpoint was trained with.",
-                ))
-            }
-            Some(_) => {}
+        let mut bytes = Vec::new();
+        std::fs::File::open(&file).and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)).map_err(
+            |error| {
+                if error.kind() == std::io::ErrorKind::NotFound {
+                    TextError::new(
+                        "CUPEL_NATIVE_TOKENIZER_MISSING",
+                        "the checkpoint has no tokenizer.json",
+                        place.clone(),
+                        "Save the checkpoint together with its fast tokenizer (tokenizer.json).",
+                    )
+                } else {
+                    invalid(&place, error.to_string())
+                }
+            },
+        )?;
+        if bytes.len() as u64 > LARGEST_FILE {
+            return Err(invalid(&place, format!("it has more than {LARGEST_FILE} bytes")));
         }
-        let special = json["added_tokens"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|token| token["special"] == true)
-            .filter_map(|token| token["content"].as_str())
-            .filter(|content| content.chars().count() > 1)
-            .map(str::to_string)
-            .collect();
-        Ok(Self {
-            tokenizer,
-            json,
-            file,
-            vocabulary_size,
-            special,
-        })
+        Self::from_json(&bytes, place, vocabulary_size)
     }
 
-    /// Token ids of a text.
+    /// As `open`, of the bytes of a tokenizer.json.
+    pub fn from_json(bytes: &[u8], place: String, vocabulary_size: usize) -> Result<Self> {
+        // The builder is third-party code and the file is untrusted: a panic in it is an invalid file.
+        let read = std::panic::catch_unwind(|| json_file::read(bytes, vocabulary_size))
+            .map_err(|_| invalid(&place, "it could not be built".to_string()))?;
+        let (tokenizer, tokens) = read.map_err(|refusal| match refusal {
+            Refusal::Invalid(message) => invalid(&place, message),
+            Refusal::TooMany(tokens) => mismatch(&place, tokens, vocabulary_size),
+        })?;
+        Ok(Self::of_library(tokenizer, place, vocabulary_size, tokens))
+    }
+
+    /// The tokenizer of a GGUF file.
+    ///
+    /// Errors: CUPEL_NATIVE_TOKENIZER_INVALID for a vocabulary that lies or is of an unknown kind,
+    /// CUPEL_NATIVE_TOKENIZER_MISMATCH.
+    pub fn from_vocabulary(vocabulary: GgufVocabulary, place: String, vocabulary_size: usize) -> Result<Self> {
+        let vocabulary = vocabulary.checked(&place, vocabulary_size)?;
+        match vocabulary.model.as_str() {
+            "gpt2" => {
+                let tokenizer = byte_pairs(&vocabulary, &place)?;
+                Ok(Self::of_library(tokenizer, place, vocabulary_size, vocabulary.tokens.len()))
+            }
+            "llama" => Ok(Self {
+                special: (0..vocabulary.tokens.len())
+                    .filter(|id| vocabulary.kind(*id).is_special())
+                    .map(|id| vocabulary.tokens[id].clone())
+                    .collect(),
+                tokens: vocabulary.tokens.len(),
+                backend: Backend::SentencePieces {
+                    pieces: Box::new(SentencePieces::new(&vocabulary, &place)?),
+                    vocabulary: Box::new(vocabulary),
+                },
+                place,
+                vocabulary_size,
+                pieces: OnceLock::new(),
+            }),
+            other => Err(invalid(&place, format!("tokenizer.ggml.model is {other:?}; gpt2 and llama are known"))),
+        }
+    }
+
+    fn of_library(tokenizer: Tokenizer, place: String, vocabulary_size: usize, tokens: usize) -> Self {
+        let added = tokenizer.get_added_vocabulary();
+        let mut plain = added.clone();
+        plain.set_encode_special_tokens(true);
+        let mut special: Vec<String> = added
+            .get_added_tokens_decoder()
+            .values()
+            .filter(|token| token.special && token.content.chars().count() > 1)
+            .map(|token| token.content.clone())
+            .collect();
+        special.sort_unstable();
+        Self {
+            backend: Backend::Library { tokenizer: Box::new(tokenizer), plain: Box::new(plain) },
+            place,
+            vocabulary_size,
+            tokens,
+            special,
+            pieces: OnceLock::new(),
+        }
+    }
+
+    /// Token ids of a text; special tokens that it spells out are parsed.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.tokenizer.encode(text, false)
-        }))
-        .map_err(|_| self.failed("encode"))?
-        .map_err(|error| invalid(&self.place(), error.to_string()))?;
-        Ok(encoded.get_ids().to_vec())
+        match &self.backend {
+            Backend::Library { tokenizer, .. } => {
+                let encoded =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tokenizer.encode_fast(text, false)))
+                        .map_err(|_| self.failed("encode"))?
+                        .map_err(|error| invalid(&self.place, error.to_string()))?;
+                Ok(encoded.get_ids().to_vec())
+            }
+            Backend::SentencePieces { pieces, .. } => Ok(pieces.encode(text, true)),
+        }
+    }
+
+    /// Token ids of a text in which special tokens are text like any other.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>> {
+        match &self.backend {
+            Backend::Library { tokenizer, plain } => {
+                let encoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    let mut words = plain.extract_and_normalize(tokenizer.get_normalizer(), text);
+                    if let Some(cutter) = tokenizer.get_pre_tokenizer() {
+                        cutter.pre_tokenize(&mut words)?;
+                    }
+                    words.tokenize(|word| tokenizer.get_model().tokenize(word.get()))?;
+                    words.into_encoding(None, 0, OffsetType::None)
+                }))
+                .map_err(|_| self.failed("encode"))?
+                .map_err(|error| invalid(&self.place, error.to_string()))?;
+                Ok(encoded.get_ids().to_vec())
+            }
+            Backend::SentencePieces { pieces, .. } => Ok(pieces.encode(text, false)),
+        }
     }
 
     /// The text of token ids without special tokens. Bytes that are not UTF-8 become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.tokenizer.decode(ids, true)
-        }))
-        .map_err(|_| self.failed("decode"))?
-        .map_err(|error| invalid(&self.place(), error.to_string()))
+        let Some(pieces) = self.pieces() else { return self.decode_by_library(ids) };
+        let mut bytes = Vec::with_capacity(ids.len() * 6);
+        for id in ids {
+            bytes.extend_from_slice(pieces.text(*id));
+        }
+        if pieces.scheme == (Scheme::SentencePiece { drop_first_space: true }) && bytes.first() == Some(&b' ') {
+            bytes.remove(0);
+        }
+        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    pub(crate) fn decode_by_library(&self, ids: &[u32]) -> Result<String> {
+        let Backend::Library { tokenizer, .. } = &self.backend else { return Err(self.failed("decode")) };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tokenizer.decode(ids, true)))
+            .map_err(|_| self.failed("decode"))?
+            .map_err(|error| invalid(&self.place, error.to_string()))
+    }
+
+    /// The bytes of the tokens; `None` where a token's text depends on its neighbours. Built on first use.
+    pub(crate) fn pieces(&self) -> Option<&Pieces> {
+        self.pieces
+            .get_or_init(|| match &self.backend {
+                Backend::Library { tokenizer, .. } => scheme_of(tokenizer.get_decoder())
+                    .map(|scheme| Pieces::of_tokenizer(tokenizer, scheme, self.tokens)),
+                Backend::SentencePieces { vocabulary, .. } => {
+                    let drop_first_space = vocabulary.add_space_prefix.unwrap_or(true);
+                    let scheme = Scheme::SentencePiece { drop_first_space };
+                    Some(Pieces::of_vocabulary(vocabulary, scheme))
+                }
+            })
+            .as_ref()
     }
 
     pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.tokenizer.token_to_id(token)
+        match &self.backend {
+            Backend::Library { tokenizer, .. } => tokenizer.token_to_id(token),
+            Backend::SentencePieces { vocabulary, .. } => {
+                vocabulary.tokens.iter().position(|text| text == token).map(|id| id as u32)
+            }
+        }
     }
 
+    /// Rows of the model's embedding.
     pub fn vocabulary_size(&self) -> usize {
         self.vocabulary_size
     }
 
+    /// The file that the tokenizer is from.
     pub fn place(&self) -> String {
-        self.file.display().to_string()
+        self.place.clone()
     }
 
     /// The text with a space put into every special token that it spells out, so that what a user or a document says
@@ -139,34 +243,54 @@ impl TextTokenizer {
         }
     }
 
-    /// The bytes of every id below the model's vocabulary size; special tokens start with toktrie's marker byte, ids
-    /// without a token are empty.
-    pub(crate) fn token_bytes(&self) -> Result<Vec<Vec<u8>>> {
-        let mut bytes =
-            std::panic::catch_unwind(|| token_bytes_from_tokenizer_json(&self.json))
-                .map_err(|_| self.failed("list the bytes of its tokens"))?
-                .map_err(|error| {
-                    TextError::new(
-                        "CUPEL_NATIVE_SCHEMA_UNSUPPORTED",
-                        format!("decoding can not be constrained with this tokenizer: {error}"),
-                        self.place(),
-                        "Leave the JSON schema out, or use a checkpoint with a byte-level or byte-fallback tokenizer.",
-                    )
-                })?;
-        bytes.resize(self.vocabulary_size, Vec::new());
-        Ok(bytes)
-    }
-
     fn failed(&self, what: &str) -> TextError {
-        invalid(&self.place(), format!("the tokenizer failed to {what}"))
+        invalid(&self.place, format!("it failed to {what}"))
     }
 }
 
-fn invalid(place: &str, message: String) -> TextError {
+fn mismatch(place: &str, tokens: usize, vocabulary_size: usize) -> TextError {
     TextError::new(
-        "CUPEL_NATIVE_TOKENIZER_INVALID",
-        format!("tokenizer.json is not usable: {message}"),
+        "CUPEL_NATIVE_TOKENIZER_MISMATCH",
+        format!("the tokenizer has {tokens} tokens or more, the model has {vocabulary_size} embeddings"),
         place,
-        "Restore tokenizer.json from where the checkpoint came.",
+        "Use the tokenizer that the checkpoint was trained with.",
     )
+}
+
+/// A byte-level pair tokenizer of a GGUF file.
+fn byte_pairs(vocabulary: &GgufVocabulary, place: &str) -> Result<Tokenizer> {
+    let pre = vocabulary.pre.as_deref().unwrap_or("default");
+    let (cutter, whole_words): (PreTokenizerWrapper, bool) = words::cutter(pre)
+        .ok_or_else(|| invalid(place, format!("tokenizer.ggml.pre is {pre:?}; {} are known", words::KNOWN)))?;
+    if vocabulary.merges.len() > MERGES_PER_TOKEN * vocabulary.tokens.len().max(64) {
+        return Err(invalid(place, format!("tokenizer.ggml.merges has {} entries", vocabulary.merges.len())));
+    }
+    let mut merges = Vec::with_capacity(vocabulary.merges.len());
+    for (index, merge) in vocabulary.merges.iter().enumerate() {
+        // The first half may itself begin with a space in old files.
+        let space = merge.char_indices().skip(1).find(|(_, character)| *character == ' ');
+        let (position, _) =
+            space.ok_or_else(|| invalid(place, format!("tokenizer.ggml.merges[{index}] is {merge:?}, not a pair")))?;
+        merges.push((merge[..position].to_string(), merge[position + 1..].to_string()));
+    }
+    let ids = vocabulary.tokens.iter().enumerate().map(|(id, token)| (token.clone(), id as u32));
+    let model = BPE::builder()
+        .vocab_and_merges(ids.collect::<ahash::AHashMap<_, _>>(), merges)
+        .ignore_merges(whole_words)
+        .build()
+        .map_err(|error| invalid(place, error.to_string()))?;
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_pre_tokenizer(Some(cutter));
+    tokenizer.with_decoder(Some(DecoderWrapper::from(tokenizers::decoders::byte_level::ByteLevel::default())));
+    for special in [true, false] {
+        let added = vocabulary.tokens.iter().enumerate().filter_map(|(id, token)| {
+            let kind = vocabulary.kind(id);
+            let wanted = if special { kind.is_special() } else { kind == TokenKind::UserDefined };
+            wanted.then(|| AddedToken::from(token.clone(), special).normalized(false))
+        });
+        let added: Vec<AddedToken> = added.collect();
+        if special { tokenizer.add_special_tokens(added) } else { tokenizer.add_tokens(added) }
+            .map_err(|error| invalid(place, error.to_string()))?;
+    }
+    Ok(tokenizer)
 }

@@ -1,10 +1,10 @@
 //! Stages of the backward pass, from the last layer to the first.
 
-use crate::attention::{self, key_lines, pack_keys, BackwardInput, HeadRows};
-use crate::error::Result;
-use crate::kernels::{exponentials, gemm, rms_norm_backward, rotate, scale, silu_product_backward, Left};
-use crate::network::{logit_stride, Network, PackedWeights};
+use super::attention::{self, key_lines, pack_keys, BackwardInput, HeadRows};
+use super::network::{logit_stride, Network, PackedWeights};
 use crate::pool::{grown, Lockers, Pool, SharedMut};
+use cupel_files::Result;
+use cupel_kernels::{exponentials, gemm, rms_norm_backward, rotate, scale, silu_product_backward, Left};
 
 use super::pass::{ensure, Gradients, Pass, Scratch, BLOCK};
 use super::weight_gradients::{sum_blocks, weight_gradients, WeightGradient};

@@ -1,9 +1,9 @@
 //! Stages of the forward pass, each one round of independent tasks.
 
-use crate::attention::{key_lines, pack_keys, pack_values, value_lines, Attention, HeadRows};
-use crate::kernels::{exponentials, ln};
-use crate::network::{logit_stride, Network};
+use super::attention::{key_lines, pack_keys, pack_values, value_lines, Attention, HeadRows};
+use super::network::{logit_stride, Network};
 use crate::pool::{grown, Lockers, Pool, SharedMut};
+use cupel_kernels::{exponentials, ln};
 
 use super::pass::{Pass, Scratch, BLOCK};
 

@@ -1,19 +1,24 @@
+mod attention;
 mod backward;
 mod forward;
+mod network;
 mod optimiser;
+mod parameters;
 mod pass;
 mod state;
 mod weight_gradients;
 
 use std::path::Path;
 
-use crate::config::Config;
-use crate::error::{guarded, Error, Result, BATCH_INVALID, GRADIENT_NONFINITE, OUTPUT_NONFINITE, TENSOR_MISSING};
-use crate::kernels::{add, Isa};
-use crate::network::{Direction, Network, PackedWeights};
-use crate::parameters::{zeroed, Layout, Parameter, EMBEDDING};
 use crate::pool::{Lockers, Pool};
 use crate::rope::Rope;
+use cupel_files::Config;
+use cupel_files::{
+    guarded, Error, Result, BATCH_INVALID, CONFIG_INVALID, GRADIENT_NONFINITE, OUTPUT_NONFINITE, TENSOR_MISSING,
+};
+use cupel_kernels::{add, Isa};
+use network::{Direction, Network, PackedWeights};
+use parameters::{zeroed, Layout, Parameter, EMBEDDING};
 
 use backward::Backward;
 use forward::{attention_stage, head_stage, rows_stage};
@@ -48,6 +53,19 @@ pub struct Learner {
     kept_logits: usize,
 }
 
+/// The backward pass knows no head norms and no windows: what it can not train is refused by name.
+fn refuse_untrainable(config: &Config) -> Result<()> {
+    let (what, place) = if config.qk_norm() {
+        ("norms of query and key heads (Qwen3)", "model_type")
+    } else if config.sliding_window.is_some_and(|window| window < config.context_length) {
+        ("a sliding window", "sliding_window")
+    } else {
+        return Ok(());
+    };
+    let message = format!("{what} can be evaluated but not trained by the native engine");
+    Err(Error::new(CONFIG_INVALID, message).at(place).remedy("train with another trainer, evaluate the result here"))
+}
+
 impl Learner {
     /// Reads a Hugging Face folder. `threads` counts the calling thread and never changes a result.
     pub fn open(dir: &Path, threads: usize) -> Result<Self> {
@@ -57,8 +75,9 @@ impl Learner {
     /// As `open`, on a chosen instruction set.
     pub fn open_with(dir: &Path, threads: usize, isa: Isa) -> Result<Self> {
         guarded(|| {
-            isa.require()?;
+            crate::require(isa)?;
             let config = Config::read(dir)?;
+            refuse_untrainable(&config)?;
             let path = dir.join("config.json");
             let config_text = std::fs::read_to_string(&path).map_err(|cause| Error::io(&path, &cause))?;
             let layout = Layout::new(&config);

@@ -1,6 +1,6 @@
-use crate::error::{guarded, Error, Result, CONFIG_INVALID, GRADIENT_NONFINITE};
-use crate::kernels::{adamw, power, sum_squares};
 use crate::pool::SharedMut;
+use cupel_files::{guarded, Error, Result, CONFIG_INVALID, GRADIENT_NONFINITE};
+use cupel_kernels::{adamw, power, sum_squares};
 
 use super::Learner;
 

@@ -1,9 +1,9 @@
 //! Buffers of the forward and backward passes.
 
-use crate::attention::BackwardBuffers;
-use crate::config::Config;
-use crate::error::{Error, Result, BATCH_INVALID, CONTEXT_OVERFLOW, IO, TOKEN_OUT_OF_RANGE};
-use crate::kernels::Line;
+use super::attention::BackwardBuffers;
+use cupel_files::Config;
+use cupel_files::{Error, Result, BATCH_INVALID, CONTEXT_OVERFLOW, IO, TOKEN_OUT_OF_RANGE};
+use cupel_kernels::Line;
 
 /// Rows of one task. Fixed, because partial sums of norm gradients are kept by block.
 pub const BLOCK: usize = 72;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::dtype::Dtype;
-use crate::error::{guarded, Error, Result, CONFIG_INVALID, IO, STATE_INVALID, TENSOR_NONFINITE};
-use crate::parameters::zeroed;
-use crate::safetensors::{self, Checkpoint, Tensor};
+use super::parameters::zeroed;
+use cupel_files::safetensors::{self, Checkpoint, Tensor};
+use cupel_files::Dtype;
+use cupel_files::{guarded, Error, Result, CONFIG_INVALID, IO, STATE_INVALID, TENSOR_NONFINITE};
 
 use super::Learner;
 

@@ -1,7 +1,7 @@
 //! Sums over tokens: gradients of matrices, biases and norms.
 
-use crate::kernels::{add, gemm, pack_columns, pack_left, panel_count, tile_rows, Isa, Left};
 use crate::pool::{grown, Lockers, Pool, SharedMut};
+use cupel_kernels::{add, gemm, pack_columns, pack_left, panel_count, tile_rows, Isa, Left};
 
 use super::pass::Scratch;
 
