@@ -39,17 +39,15 @@ export default defineEngine({
 
   async open({ path }, options: OpenOptions = {}) {
     const input = checkedOptions(options);
-    let digest: string;
-    try {
-      digest = await digestFolder(path);
-    } catch (cause) {
+    const { weights = 'as-stored', kvCache = 'default' } = options;
+    // The digest is taken while the weights are packed on other threads.
+    const digest = digestFolder(path).catch((cause: unknown) => {
       throw nativeErrors.CUPEL_NATIVE_IO({
         message: `the checkpoint could not be read: ${(cause as Error).message}`,
         where: path,
         cause,
       });
-    }
-    const { weights = 'as-stored', kvCache = 'default' } = options;
+    });
     return openModel({ path, digest, engine: `native@${version}`, settings: { weights, kvCache }, input });
   },
 

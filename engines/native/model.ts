@@ -27,7 +27,7 @@ import { grammarInput, promptInput, scoreInput, templateMessage, templateTool } 
 
 export interface NativeModelOptions {
   readonly path: string;
-  readonly digest: string;
+  readonly digest: Promise<string>;
   readonly engine: string;
   readonly settings: ModelSettings;
   readonly input: OpenInput;
@@ -37,10 +37,16 @@ export interface NativeModelOptions {
 export async function openModel(options: NativeModelOptions): Promise<Model> {
   const { NativeModel } = addon();
   let handle: NativeModelHandle | undefined;
-  await settle((callback) => {
+  const opening = settle((callback) => {
     handle = unwrap(() => new NativeModel(options.path, options.input, callback));
   });
-  return new OpenModel(handle as NativeModelHandle, options);
+  const [opened, digest] = await Promise.allSettled([opening, options.digest]);
+  if (digest.status === 'rejected') {
+    if (opened.status === 'fulfilled') await settle((callback) => (handle as NativeModelHandle).close(callback));
+    throw digest.reason;
+  }
+  if (opened.status === 'rejected') throw opened.reason;
+  return new OpenModel(handle as NativeModelHandle, options, digest.value);
 }
 
 class OpenModel implements Model {
@@ -54,10 +60,10 @@ class OpenModel implements Model {
   readonly #handle: NativeModelHandle;
   #closing: Promise<void> | undefined;
 
-  constructor(handle: NativeModelHandle, options: NativeModelOptions) {
+  constructor(handle: NativeModelHandle, options: NativeModelOptions, digest: string) {
     this.#handle = handle;
     this.#options = options;
-    this.digest = options.digest;
+    this.digest = digest;
     this.engine = options.engine;
     this.settings = options.settings;
     ({

@@ -148,10 +148,15 @@ crate::rows::kernel! {
         let mut sums = [0i32; LANES];
         let (whole_quants, rest_quants) = quants.as_chunks_mut::<LANES>();
         for (values, quants) in whole.iter().zip(whole_quants) {
+            let mut integers = [0i32; LANES];
             for lane in 0..LANES {
-                let q = round(values[lane] * inverse);
-                sums[lane] += q;
-                quants[lane] = q as i8;
+                integers[lane] = round(values[lane] * inverse);
+            }
+            for lane in 0..LANES {
+                quants[lane] = integers[lane] as i8;
+            }
+            for lane in 0..LANES {
+                sums[lane] += integers[lane];
             }
         }
         let mut sum = sums.into_iter().sum::<i32>();

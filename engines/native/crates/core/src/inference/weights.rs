@@ -94,6 +94,8 @@ impl Model {
                 query_norm: reader.head_norm(&at("self_attn.q_norm"), head_dim)?,
                 key_norm: reader.head_norm(&at("self_attn.k_norm"), head_dim)?,
             });
+            // What is packed need not stay resident as a file too.
+            source.release();
         }
         let final_norm = reader.vector("model.norm.weight", hidden)?;
         let head_name = if config.tied { EMBEDDING } else { HEAD };
