@@ -19,8 +19,6 @@ const ROWS_A_THREAD: usize = 32;
 const PARALLEL_ROWS: usize = 8;
 /// Query numbers times positions from which attention is shared out.
 const PARALLEL_ATTENTION: usize = 1 << 16;
-/// Panels of one task when columns are shared out.
-const STRIP: usize = 4;
 /// Bytes of logits at a time.
 const LOGIT_BYTES: usize = 16 << 20;
 
@@ -415,12 +413,12 @@ impl Part<'_> {
     }
 }
 
-/// Strips of panels of one task: all of them on one thread, else several a thread, so that a slow one holds up little.
+/// Strips of panels of one task: all of them on one thread, else two a thread, so that a slow one holds up little.
 fn strip(panels: usize, threads: usize) -> usize {
     if threads == 1 {
         return panels.max(1);
     }
-    panels.div_ceil(threads * 4).next_multiple_of(STRIP)
+    panels.div_ceil(threads * 2)
 }
 
 fn share_columns(pool: &mut Pool, isa: Isa, input: Input<'_>, parts: &[(&Linear, Out<'_>)], accumulate: bool) {
