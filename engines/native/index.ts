@@ -2,6 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { OpenOptions } from '../../src/contracts/index.ts';
 import { defineEngine, digestFolder, ggufFileOf } from '../../src/kit/index.ts';
+import { addon } from './addon.ts';
 import { nativeErrors } from './errors.ts';
 import { openModel } from './model.ts';
 import { checkedOptions } from './options.ts';
@@ -40,6 +41,8 @@ export default defineEngine({
   async open({ path }, options: OpenOptions = {}) {
     const input = checkedOptions(options);
     const { weights = 'as-stored', kvCache = 'default' } = options;
+    // Before the digest is begun, so that an engine that cannot be loaded leaves nothing behind.
+    addon();
     // The digest is taken while the weights are packed on other threads.
     const digest = digestFolder(path).catch((cause: unknown) => {
       throw nativeErrors.CUPEL_NATIVE_IO({

@@ -40,13 +40,15 @@ export async function openModel(options: NativeModelOptions): Promise<Model> {
   const opening = settle((callback) => {
     handle = unwrap(() => new NativeModel(options.path, options.input, callback));
   });
-  const [opened, digest] = await Promise.allSettled([opening, options.digest]);
-  if (digest.status === 'rejected') {
-    if (opened.status === 'fulfilled') await settle((callback) => (handle as NativeModelHandle).close(callback));
-    throw digest.reason;
+  // A checkpoint that cannot be opened is refused at once, whatever becomes of its digest.
+  options.digest.catch(() => undefined);
+  await opening;
+  try {
+    return new OpenModel(handle as NativeModelHandle, options, await options.digest);
+  } catch (error) {
+    await settle((callback) => (handle as NativeModelHandle).close(callback));
+    throw error;
   }
-  if (opened.status === 'rejected') throw opened.reason;
-  return new OpenModel(handle as NativeModelHandle, options, digest.value);
 }
 
 class OpenModel implements Model {

@@ -302,8 +302,8 @@ export const commands: readonly Command[] = [
     },
   },
   quantizeCommand(async (context, name) => {
-    const { findCheckpoint } = await import('../jobs/project.ts');
-    return (await findCheckpoint(await project(context), name)).path;
+    const { findCheckpoint, wholeCheckpoint } = await import('../jobs/project.ts');
+    return wholeCheckpoint(await findCheckpoint(await project(context), name)).path;
   }, projectFlags),
   {
     name: 'list',

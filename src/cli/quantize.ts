@@ -1,4 +1,5 @@
 import type { CacheType, WeightType } from '../contracts/index.ts';
+import { readText } from '../kit/index.ts';
 import type { CheckedModel, QuantizeResult } from '../jobs/quantize.ts';
 import type { Command, CommandContext } from './command.ts';
 import { cliErrors } from './errors.ts';
@@ -59,6 +60,8 @@ export function quantizeCommand(
       const find = async (name: string): Promise<string> =>
         (await jobs.checkpointPath(name)) ?? (await locate(context, name));
       const source = await find(first);
+      // Before anything is written: what the check will need.
+      if (text !== undefined) await readText(text);
       let written: QuantizeResult | null = null;
       if (target !== undefined) {
         const pre = given.text('pre');

@@ -4,7 +4,7 @@ import { canonicalJson } from '../kit/index.ts';
 /**
  * What makes two lists of runs unfit for comparison, one sentence each; empty when they are fit: a run that is not
  * complete, two runs of one suite on one side, a case twice in one epoch, suites that differ in digest,
- * split, decoding, validators or epochs.
+ * split, decoding, validators or epochs, or, where they sample, in seed.
  */
 export function evidenceProblems(baselineRuns: readonly Run[] | null, candidateRuns: readonly Run[]): string[] {
   const problems = [...sideProblems('baseline', baselineRuns ?? []), ...sideProblems('candidate', candidateRuns)];
@@ -24,6 +24,9 @@ export function evidenceProblems(baselineRuns: readonly Run[] | null, candidateR
       const [left, right] = comparable(before[part], after[part]).map(canonicalJson);
       if (left !== right) problems.push(`${name} was run with other ${part}: baseline ${left}, candidate ${right}`);
     }
+    // Greedy runs do not depend on the seed.
+    if (after.decoding['sampling'] !== undefined && before.seed !== after.seed)
+      problems.push(`${name} samples and was run with other seeds: baseline ${before.seed}, candidate ${after.seed}`);
   }
   return problems;
 }

@@ -13,7 +13,7 @@ export async function compareCheckpoints(
   const [left, right] = await Promise.all(
     [baseline, candidate].map(async (id) => {
       const info = await findCheckpoint(project, id);
-      return collectRuns(project, info.id, await checkpointDigest(info), false);
+      return collectRuns(project, info, await checkpointDigest(info), false);
     }),
   );
   const shared = right?.runs.filter(({ suite }) => left?.runs.some((entry) => entry.suite.id === suite.id)) ?? [];

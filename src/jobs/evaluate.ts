@@ -6,6 +6,7 @@ import { comparePairwise, evaluate, evaluateReference, type PairwiseResult } fro
 import { jobErrors } from './errors.ts';
 import {
   checkpointDigest,
+  configuredAs,
   type CheckpointInfo,
   findCheckpoint,
   openModel,
@@ -94,7 +95,8 @@ export async function comparePairs(
   if (current === null) return null;
   const { suite, split } = await openSuite(project, step.suite);
   const { suite: compared } = await openSuite(project, suite.pairwise?.of ?? '', split);
-  const candidateDigest = await checkpointDigest(await findCheckpoint(project, step.candidate));
+  const candidate = await findCheckpoint(project, step.candidate);
+  const candidateDigest = await checkpointDigest(candidate);
   const [baselineRun, candidateRun] = await Promise.all(
     [current.checkpoint.digest, candidateDigest].map((digest, side) =>
       findRun(project, {
@@ -102,7 +104,7 @@ export async function comparePairs(
         suite: compared,
         split,
         exact: side === 1,
-        settings: settingsOf(project, side === 1 ? step.candidate : current.checkpoint.id),
+        settings: settingsOf(project, side === 1 ? candidate : configuredAs(project, current.checkpoint.id)),
       }),
     ),
   );

@@ -9,12 +9,16 @@ import { jobErrors } from './errors.ts';
 import {
   checkpointDigest,
   type CheckpointInfo,
+  configuredAs,
   findCheckpoint,
   isStoreId,
   type Project,
   settingsOf,
 } from './project.ts';
 import { findRun, runsOf, withDerived } from './runs.ts';
+
+/** A checkpoint's name and how it is opened. */
+type Known = Pick<CheckpointInfo, 'id' | 'options'>;
 
 /** Finished runs of a checkpoint on the project's split, each with the suite as it now stands. */
 export interface CheckpointRuns {
@@ -28,8 +32,8 @@ export interface CheckpointRuns {
  * All runs of a checkpoint that count on the project's split (or `all`). Runs of changed suites do not.
  * @param exact see `RunQuery.exact`
  */
-export function collectRuns(project: Project, id: string, digest: string, exact: boolean): Promise<CheckpointRuns> {
-  return collect(project, id, digest, [project.config.split, 'all'], exact);
+export function collectRuns(project: Project, info: Known, digest: string, exact: boolean): Promise<CheckpointRuns> {
+  return collect(project, info, digest, [project.config.split, 'all'], exact);
 }
 
 /**
@@ -38,14 +42,14 @@ export function collectRuns(project: Project, id: string, digest: string, exact:
  */
 export async function collectOtherSplits(
   project: Project,
-  id: string,
+  info: Known,
   digest: string,
 ): Promise<CheckpointRuns['runs']> {
   const splits = project.config.pipeline.flatMap((step) => ('evaluate' in step ? (step.evaluate.split ?? []) : []));
   const found = await Promise.all(
     [...new Set(splits)]
       .filter((split) => split !== project.config.split)
-      .map((split) => collect(project, id, digest, [split], true)),
+      .map((split) => collect(project, info, digest, [split], true)),
   );
   return found.flatMap(({ runs }) =>
     runs.map(({ suite, ...entry }) => {
@@ -57,7 +61,7 @@ export async function collectOtherSplits(
 
 async function collect(
   project: Project,
-  id: string,
+  info: Known,
   digest: string,
   splits: readonly string[],
   exact: boolean,
@@ -73,7 +77,7 @@ async function collect(
         suite,
         split,
         exact,
-        settings: settingsOf(project, id),
+        settings: settingsOf(project, info),
       });
       if (run !== null) {
         runs.push({ run: withDerived(run, suite), runDigest: runDigest(run), suite });
@@ -82,7 +86,7 @@ async function collect(
     }
   }
   const order = ({ suite }: CheckpointRuns['runs'][number]): string => `${suite.layer} ${suite.id}`;
-  return { id, digest, runs: runs.sort((a, b) => (order(a) < order(b) ? -1 : 1)) };
+  return { id: info.id, digest, runs: runs.sort((a, b) => (order(a) < order(b) ? -1 : 1)) };
 }
 
 /**
@@ -102,7 +106,7 @@ export async function judgeCandidate(project: Project, candidate: string): Promi
   const info = await findCheckpoint(project, candidate);
   const digest = await checkpointDigest(info);
   const current = await project.checkpoints.current(project.config.channel);
-  const right = await collectRuns(project, info.id, digest, true);
+  const right = await collectRuns(project, info, digest, true);
   if (right.runs.length === 0) {
     throw jobErrors.CUPEL_GATE_NO_RUNS({
       message: `checkpoint "${info.id}" has no finished run on split "${project.config.split}" over all cases as they now stand`,
@@ -111,7 +115,9 @@ export async function judgeCandidate(project: Project, candidate: string): Promi
     });
   }
   const left =
-    current === null ? null : await collectRuns(project, current.checkpoint.id, current.checkpoint.digest, false);
+    current === null
+      ? null
+      : await collectRuns(project, configuredAs(project, current.checkpoint.id), current.checkpoint.digest, false);
   if (left !== null && left.runs.length === 0) {
     throw jobErrors.CUPEL_GATE_NO_RUNS({
       message: `the current checkpoint "${left.id}" has no finished run on split "${project.config.split}"`,

@@ -20,7 +20,15 @@ import { jobErrors } from './errors.ts';
 import { comparePairs, evaluateCheckpoint } from './evaluate.ts';
 import { gateCandidate, policyOf, readVerdict } from './gate.ts';
 import { minePairs, miningSplit } from './mine.ts';
-import { checkpointDigest, findCheckpoint, findDataset, openSuite, type Project, settingsOf } from './project.ts';
+import {
+  checkpointDigest,
+  configuredAs,
+  findCheckpoint,
+  findDataset,
+  openSuite,
+  type Project,
+  settingsOf,
+} from './project.ts';
 import { adoptBaseline, promoteCandidate } from './promote.ts';
 import { collectMetrics, writeReports } from './report.ts';
 import { corruptDataset, trainCheckpoint } from './train.ts';
@@ -258,6 +266,7 @@ async function findScorecards(project: Project, ids: readonly string[]): Promise
 async function inputsOf(project: Project, step: Step): Promise<unknown> {
   const checkpoint = async (id: string): Promise<string | null> =>
     Object.hasOwn(project.config.checkpoints, id) ? checkpointDigest(await findCheckpoint(project, id)) : null;
+  const settings = (id: string): unknown => settingsOf(project, configuredAs(project, id));
   const dataset = async (id: string): Promise<string | null> =>
     Object.hasOwn(project.config.datasets, id) ? sha256File(findDataset(project, id)) : null;
   const suite = async (name: string, split?: string): Promise<unknown> => {
@@ -266,7 +275,7 @@ async function inputsOf(project: Project, step: Step): Promise<unknown> {
   };
   if ('evaluate' in step) {
     const { checkpoint: id, suites, split } = step.evaluate;
-    return [await checkpoint(id), settingsOf(project, id), await Promise.all(suites.map((name) => suite(name, split)))];
+    return [await checkpoint(id), settings(id), await Promise.all(suites.map((name) => suite(name, split)))];
   }
   if ('train' in step) {
     const { base, data, replay } = step.train;
@@ -276,8 +285,14 @@ async function inputsOf(project: Project, step: Step): Promise<unknown> {
     ];
   }
   if ('corrupt' in step) return dataset(step.corrupt.from);
-  if ('mine' in step) return suite(step.mine.suite, miningSplit);
-  if ('compare' in step) return [await suite(step.compare.suite), await checkpoint(step.compare.judge)];
+  if ('mine' in step) {
+    const { checkpoint: id, suite: name } = step.mine;
+    return [await checkpoint(id), settings(id), await suite(name, miningSplit)];
+  }
+  if ('compare' in step) {
+    const { suite: name, judge } = step.compare;
+    return [await suite(name), await checkpoint(judge), settings(judge)];
+  }
   if ('adopt' in step) return checkpoint(step.adopt.checkpoint);
   return null;
 }

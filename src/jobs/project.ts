@@ -202,10 +202,24 @@ export async function checkpointDigest(info: CheckpointInfo): Promise<string> {
  * What runs of a checkpoint record of how it was opened; see `Model.settings`. Runs of other settings are other
  * measurements.
  */
-export function settingsOf(project: Project, id: string): ModelSettings {
-  const configured = Object.hasOwn(project.config.checkpoints, id) ? project.config.checkpoints[id] : undefined;
-  const { weights = 'as-stored', kvCache = 'default' } = configured?.options ?? project.config.engine;
+export function settingsOf(project: Project, { options }: Pick<CheckpointInfo, 'options'>): ModelSettings {
+  const { weights = 'as-stored', kvCache = 'default' } = options ?? project.config.engine;
   return { weights, kvCache };
+}
+
+/** @throws CUPEL_CHECKPOINT_ADAPTER for a base with an adapter, where only what the files hold can be worked on */
+export function wholeCheckpoint(info: CheckpointInfo): CheckpointInfo {
+  if ((info.adapter ?? null) === null) return info;
+  throw jobErrors.CUPEL_CHECKPOINT_ADAPTER({
+    message: `checkpoint "${info.id}" is a base with an adapter, and this works on whole checkpoints`,
+    where: info.adapter ?? info.path,
+  });
+}
+
+/** What the config says of a checkpoint that is known by its id alone, such as the current one. */
+export function configuredAs(project: Project, id: string): Pick<CheckpointInfo, 'id' | 'options'> {
+  const configured = Object.hasOwn(project.config.checkpoints, id) ? project.config.checkpoints[id] : undefined;
+  return { id, ...(configured?.options === undefined ? {} : { options: configured.options }) };
 }
 
 /** Loads a suite and the split the project asks for, or `all` where a suite has no such split. @throws CUPEL_SUITE_SPLIT_UNKNOWN */

@@ -7,7 +7,7 @@ import { ensureKey, writePromotion } from '../provenance/index.ts';
 import { runText } from '../store/index.ts';
 import { jobErrors } from './errors.ts';
 import { collectRuns, judgeCandidate, policyOf, readVerdict, verdictFile } from './gate.ts';
-import { checkpointDigest, type CheckpointInfo, findCheckpoint, type Project } from './project.ts';
+import { checkpointDigest, type CheckpointInfo, findCheckpoint, type Project, wholeCheckpoint } from './project.ts';
 import { metricsOf, writeReports } from './report.ts';
 import { readRows } from './train.ts';
 
@@ -46,7 +46,7 @@ export async function promoteCandidate(project: Project, candidate: string): Pro
     });
   }
 
-  refuseAdapter(info);
+  wholeCheckpoint(info);
   const { path } = await project.checkpoints.add(info.path);
   const record = await trainingRecord(info.path);
   if (record !== null && info.training !== null) await checkData(project, info.training, record);
@@ -54,7 +54,7 @@ export async function promoteCandidate(project: Project, candidate: string): Pro
   const runs = await Promise.all(
     [...verdict.candidate.runs, ...(verdict.baseline?.runs ?? [])].map((id) => project.runs.read(id)),
   );
-  const own = await collectRuns(project, info.id, digest, true);
+  const own = await collectRuns(project, info, digest, true);
   const name = `${channel}-${hex(digest)}-${hex(verdictDigest)}`;
   await writePromotion({
     directory: project.at('evidence', name),
@@ -102,7 +102,7 @@ export async function adoptBaseline(project: Project, id: string): Promise<Promo
       remedy: `Run: cupel gate ${id}`,
     });
   }
-  refuseAdapter(info);
+  wholeCheckpoint(info);
   const { path } = await project.checkpoints.add(info.path);
   return project.checkpoints.promote(project.config.channel, {
     action: 'promote',
@@ -125,14 +125,6 @@ export async function rollBack(project: Project): Promise<PromotionEntry> {
 }
 
 /** What is promoted is one whole checkpoint that can be handed on. @throws CUPEL_CHECKPOINT_ADAPTER */
-function refuseAdapter(info: CheckpointInfo): void {
-  if ((info.adapter ?? null) === null) return;
-  throw jobErrors.CUPEL_CHECKPOINT_ADAPTER({
-    message: `checkpoint "${info.id}" is a base with an adapter; only whole checkpoints can be promoted`,
-    where: info.adapter ?? info.path,
-  });
-}
-
 /** Holds the record's data digest against the data as it now lies there. @throws CUPEL_PROMOTE_STALE */
 async function checkData(
   project: Project,

@@ -88,7 +88,7 @@ export interface CheckedModel extends Comparison {
  * @throws CUPEL_QUANTIZE_NO_ENGINE, and what the engine throws
  */
 export async function checkQuantization(step: CheckStep): Promise<readonly CheckedModel[]> {
-  const text = await readText(resolve(step.text));
+  const text = await readText(step.text);
   const plain = (path: string, weights: WeightType = 'as-stored', kvCache: CacheType = 'f32') => ({
     path,
     weights,

@@ -18,7 +18,14 @@ import { summarisePairwise } from '../run/index.ts';
 import { attackMatrix } from '../stats/attack-matrix.ts';
 import { lengthControlledWinRate } from '../stats/index.ts';
 import { type CheckpointRuns, collectOtherSplits, collectRuns, policyOf, readVerdict } from './gate.ts';
-import { checkpointDigest, type CheckpointInfo, findCheckpoint, openSuite, type Project } from './project.ts';
+import {
+  checkpointDigest,
+  type CheckpointInfo,
+  configuredAs,
+  findCheckpoint,
+  openSuite,
+  type Project,
+} from './project.ts';
 import { findReferenceRuns, runsOf } from './runs.ts';
 
 /** Metrics of several checkpoints, for tables. */
@@ -103,7 +110,7 @@ async function reportInput(
   const subject = await openSubject(project, id);
   const verdict = await verdictOn(project, subject);
   const baseline = verdict?.baseline
-    ? await collectRuns(project, verdict.baseline.checkpoint, verdict.baseline.digest, false)
+    ? await collectRuns(project, configuredAs(project, verdict.baseline.checkpoint), verdict.baseline.digest, false)
     : null;
   const { info } = subject;
   return {
@@ -147,9 +154,9 @@ async function openSubject(project: Project, id: string): Promise<Subject> {
   const info = await findCheckpoint(project, id);
   const digest = await checkpointDigest(info);
   return {
-    ...(await collectRuns(project, info.id, digest, true)),
+    ...(await collectRuns(project, info, digest, true)),
     info,
-    others: await collectOtherSplits(project, id, digest),
+    others: await collectOtherSplits(project, info, digest),
   };
 }
 

@@ -22,14 +22,17 @@ export interface RunQuery {
   readonly settings: ModelSettings;
 }
 
-/** The complete run that fits, or null. Where several do, the smallest id decides. */
+/**
+ * The complete run that fits, or null. Where several do, one of the project's seed comes first, then one of the newest
+ * engine; after that the smallest id decides.
+ */
 export async function findRun(project: Project, query: RunQuery): Promise<Run | null> {
   const cases = query.suite.splits[query.split] ?? [];
   const { digest } = caseSet(cases);
   const identities = (await project.runs.list())
     .filter(({ identity, complete }) => complete && matches(identity, query))
     .map(({ identity }) => identity)
-    .sort((a, b) => (a.id < b.id ? -1 : 1));
+    .sort(byFitness(project.config.seed));
   const same = identities.find((identity) => identity.cases?.digest === digest);
   if (same !== undefined) return project.runs.read(same.id);
   if (query.exact) return null;
@@ -48,6 +51,11 @@ export async function runsOf(project: Project, checkpointDigest: string): Promis
   return (await project.runs.list())
     .filter(({ identity, complete }) => complete && identity.checkpoint.digest === checkpointDigest)
     .map(({ identity }) => identity);
+}
+
+function byFitness(seed: number): (a: RunIdentity, b: RunIdentity) => number {
+  const newer = (a: RunIdentity, b: RunIdentity): number => b.engine.localeCompare(a.engine, 'en', { numeric: true });
+  return (a, b) => Number(b.seed === seed) - Number(a.seed === seed) || newer(a, b) || (a.id < b.id ? -1 : 1);
 }
 
 function matches(identity: RunIdentity, query: RunQuery): boolean {

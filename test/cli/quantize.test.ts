@@ -97,5 +97,7 @@ test('what can not be done is refused before anything is written', () => {
   expect(refused(`quantize --check ${checkpoint}`)).toContain('--check needs a text');
   expect(refused(`quantize --check ${checkpoint} --text ${text} --kv q4_0`)).toContain('--kv does not know "q4_0"');
   expect(refused(`quantize --check ${scratch}/none.gguf --text ${text}`)).toContain('CUPEL_CHECKPOINT_UNKNOWN');
+  const missing = `quantize ${checkpoint} -o ${scratch}/x.gguf --type q8_0 --pre gpt-2 --check --text ${scratch}/none.txt`;
+  expect(refused(missing)).toContain('none.txt');
   expect(existsSync(join(scratch, 'x.gguf'))).toBe(false);
 }, 60_000);

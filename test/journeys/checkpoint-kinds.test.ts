@@ -3,9 +3,16 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { ModelSettings } from '../../src/contracts/index.ts';
-import { digestFolder, Random, readJson, type Tensor, writeSafetensors } from '../../src/kit/index.ts';
+import { digestFolder, ggufFileOf, Random, readJson, type Tensor, writeSafetensors } from '../../src/kit/index.ts';
 import { evaluateCheckpoint } from '../../src/jobs/evaluate.ts';
-import { findCheckpoint, openProject, type Project } from '../../src/jobs/project.ts';
+import { collectRuns } from '../../src/jobs/gate.ts';
+import {
+  checkpointDigest,
+  findCheckpoint,
+  openProject,
+  type Project,
+  wholeCheckpoint,
+} from '../../src/jobs/project.ts';
 import { adoptBaseline } from '../../src/jobs/promote.ts';
 import { quantizeCheckpoint } from '../../src/jobs/quantize.ts';
 import { writeReports } from '../../src/jobs/report.ts';
@@ -86,6 +93,8 @@ test(
     const [base, adapted] = [await evaluated(project, 'base'), await evaluated(project, 'adapted')];
     expect(adapted.digest).not.toBe(base.digest);
     expect(adapted.texts).not.toEqual(base.texts);
+    const info = await findCheckpoint(project, 'adapted');
+    expect(() => wholeCheckpoint(info)).toThrowError(expect.objectContaining({ code: 'CUPEL_CHECKPOINT_ADAPTER' }));
     await expect(adoptBaseline(project, 'adapted')).rejects.toMatchObject({ code: 'CUPEL_CHECKPOINT_ADAPTER' });
     await expect(
       trainCheckpoint(project, {
@@ -102,6 +111,41 @@ test(
     expect(existsSync(project.at('candidates', 'sft'))).toBe(false);
   },
 );
+
+test('of several runs the gate takes that of the project’s seed, opened as the checkpoint is', async () => {
+  const elsewhere = { path: basePath, engine: { kvCache: 'q8_0' } };
+  const small = smallProject({ checkpoints: { base: elsewhere } });
+  const seeds = [3, 4, 5, 6];
+  for (const seed of [...seeds, 4]) {
+    small.configure({ seed });
+    const project = await open(small.config);
+    await evaluateCheckpoint(project, { checkpoint: 'base', suites: ['./triage'] });
+    const info = await findCheckpoint(project, 'base');
+    const { runs } = await collectRuns(project, info, await checkpointDigest(info), true);
+    expect(runs.map(({ run }) => run.identity.seed)).toEqual([seed]);
+  }
+  // The same weights by their path are opened as the project says, not as the checkpoint of the same name.
+  const project = await open(small.config);
+  const info = await findCheckpoint(project, `${basePath}/.`);
+  expect(info.id).toBe('base');
+  const digest = await checkpointDigest(info);
+  expect((await collectRuns(project, info, digest, true)).runs).toEqual([]);
+  await evaluateCheckpoint(project, { checkpoint: `${basePath}/.`, suites: ['./triage'] });
+  const { runs } = await collectRuns(project, info, digest, true);
+  expect(runs.map(({ run }) => run.identity.decoding['engine'])).toEqual([
+    { weights: 'as-stored', kvCache: 'default' },
+  ]);
+}, 120_000);
+
+test('a folder with one GGUF file is one, also with a config.json beside it', async () => {
+  const small = smallProject();
+  small.write('folder/model.gguf', 'GGUF');
+  small.write('folder/config.json', '{}');
+  const folder = join(small.folder, 'folder');
+  expect(await ggufFileOf(folder)).toBe(join(folder, 'model.gguf'));
+  small.write('folder/model.safetensors', '');
+  expect(await ggufFileOf(folder)).toBeNull();
+});
 
 /** A LoRA adapter of rank 2 on the query projections, with random matrices, as PEFT writes it. */
 async function writeAdapter(folder: string): Promise<void> {

@@ -82,6 +82,15 @@ describe('a suite that samples', () => {
     expect(bySeed(other.asked)).toEqual(bySeed(model.asked));
   });
 
+  it('is compared by the gate only at one seed; greedy runs at any', async () => {
+    const seeds = async (change: Partial<EvaluateOptions>): Promise<string[]> =>
+      evidenceProblems([await run(echoModel(), change)], [await run(echoModel(), { ...change, seed: 2 })]);
+    expect(await seeds({ suite })).toEqual([
+      expect.stringContaining('samples and was run with other seeds: baseline 1, candidate 2'),
+    ]);
+    expect(await seeds({})).toEqual([]);
+  });
+
   it('is refused by name before the first request where the engine cannot', async () => {
     const model = echoModel();
     await expect(run(model, { suite, capabilities: { ...canEverything, sampling: false } })).rejects.toMatchObject({

@@ -1,6 +1,7 @@
 //! A weight matrix in the form in which it is multiplied.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cupel_files::quant::{encode_row, is_finite};
 use cupel_files::{Error, Result, TensorType, TensorView, CONFIG_INVALID, TENSOR_NONFINITE};
@@ -12,6 +13,9 @@ use cupel_kernels::{
 
 use super::options::WeightType;
 use crate::pool::{Pool, SharedMut};
+
+/// Rows of one task that looks for numbers that are not finite.
+const CHECKED_ROWS: usize = 64;
 
 /// Packed weights; each kind has arithmetic of its own, equal on every instruction set.
 enum Store {
@@ -78,9 +82,19 @@ pub struct Input<'a> {
 impl Linear {
     /// Packs a tensor, converted to `weights` where that asks for it.
     pub fn load(pool: &mut Pool, view: &TensorView<'_>, weights: WeightType) -> Result<Self> {
-        view.check_finite()?;
         let (n, k) = (view.rows, view.columns);
         let kind = view.kind;
+        // Looked at on all threads; the error is then made by who knows how to name the place.
+        let odd = AtomicBool::new(kind == TensorType::ChannelInt8);
+        pool.run(n.div_ceil(CHECKED_ROWS), &|task| {
+            let rows = task * CHECKED_ROWS..(task * CHECKED_ROWS + CHECKED_ROWS).min(n);
+            if rows.into_iter().any(|row| !is_finite(kind, view.row(row))) {
+                odd.store(true, Ordering::Relaxed);
+            }
+        });
+        if odd.into_inner() {
+            view.check_finite()?;
+        }
         if k > MAX_CHANNEL_K && (weights == WeightType::W8A8 || kind == TensorType::ChannelInt8) {
             let message = format!("rows of {k} numbers are too long for w8a8, which takes {MAX_CHANNEL_K}");
             return Err(Error::new(CONFIG_INVALID, message).at(view.place()).remedy("use weights q8_0"));
