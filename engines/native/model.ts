@@ -23,7 +23,7 @@ import {
 } from './addon.ts';
 import { nativeErrors, toCupelError, unwrap } from './errors.ts';
 import { openLearner } from './learner.ts';
-import { grammarInput, promptInput, scoreInput, templateMessage, templateTool } from './request.ts';
+import { grammarInput, promptInput, scoreInput, templateMessage, templateTool, tokenIds } from './request.ts';
 
 export interface NativeModelOptions {
   readonly path: string;
@@ -101,9 +101,15 @@ class OpenModel implements Model {
     let answered = 0;
     const onText = stream?.onText?.bind(stream);
     handle.generate(inputs, onText !== undefined, cancellation, ({ completion, piece, done, error }) => {
-      if (piece) onText?.(ids[piece.index] as string, piece.text);
+      try {
+        if (piece) onText?.(ids[piece.index] as string, piece.text);
+      } catch (cause) {
+        // The listener's own failure ends the call that it listens to.
+        thrown ??= cause;
+        cancellation.cancel();
+      }
       if (completion) ready.push(fromReply(ids[completion.index] as string, completion));
-      if (error) thrown = toCupelError(error);
+      if (error) thrown ??= toCupelError(error);
       ended ||= done;
       wake?.();
     });
@@ -163,7 +169,8 @@ class OpenModel implements Model {
 
   detokenize(ids: readonly number[]): string {
     const handle = this.#open();
-    return unwrap(() => handle.detokenize(ids));
+    const checked = tokenIds(ids, 'ids');
+    return unwrap(() => handle.detokenize(checked));
   }
 
   render(messages: readonly Message[], options: RenderOptions = {}): string {

@@ -81,7 +81,12 @@ function samplingInput(sampling: Sampling, where: string): SamplingInput {
     'a whole number from 0',
   );
   const biases = Object.entries(logitBias ?? {}).map(([token, bias]) => {
-    check(isWhole(Number(token), 0, 2 ** 32 - 1), `${where}.logitBias`, token, 'token ids as keys');
+    check(
+      /^(0|[1-9]\d*)$/.test(token) && isWhole(Number(token), 0, 2 ** 32 - 1),
+      `${where}.logitBias`,
+      token,
+      'token ids as keys',
+    );
     within(`logitBias.${token}`, bias, -1000, 1000);
     return { token: Number(token), bias };
   });
@@ -99,7 +104,7 @@ function samplingInput(sampling: Sampling, where: string): SamplingInput {
 }
 
 /** Beyond 32 bits the addon would take them for other ids. The vocabulary is the engine's to check. */
-function tokenIds(ids: readonly number[], where: string): readonly number[] {
+export function tokenIds(ids: readonly number[], where: string): readonly number[] {
   const wrong = ids.findIndex((id) => !isWhole(id, 0, 2 ** 32 - 1));
   check(wrong < 0, `${where}[${wrong}]`, ids[wrong], 'a token id');
   return ids;

@@ -65,23 +65,23 @@ impl NativeModel {
         Ok(Self { jobs, side, next_call: AtomicU64::new(0) })
     }
 
-    #[napi]
+    #[napi(catch_unwind)]
     pub fn info(&self) -> Result<ModelInfo> {
         Ok(self.side()?.info.clone())
     }
 
-    #[napi]
+    #[napi(catch_unwind)]
     pub fn tokenize(&self, text: String) -> Result<Vec<u32>> {
         Ok(self.side()?.text.tokenizer.encode(&text).map_err(Fault::from)?)
     }
 
-    #[napi]
+    #[napi(catch_unwind)]
     pub fn detokenize(&self, ids: Vec<u32>) -> Result<String> {
         Ok(self.side()?.text.tokenizer.decode(&ids).map_err(Fault::from)?)
     }
 
     /// `messages` and `tools` are JSON.
-    #[napi]
+    #[napi(catch_unwind)]
     pub fn render(&self, messages: String, tools: String, add_generation_prompt: bool) -> Result<String> {
         Ok(self.side()?.text.render(&messages, &tools, add_generation_prompt)?)
     }
@@ -108,7 +108,7 @@ impl NativeModel {
     }
 
     /// Tells whether a grammar can constrain decoding; without one, yes.
-    #[napi]
+    #[napi(catch_unwind)]
     pub fn check(&self, grammar: GrammarInput, callback: Callback) -> Result<()> {
         let responder = Responder::new(callback);
         match grammar.grammar()? {

@@ -63,11 +63,8 @@ impl TextSide {
         let template = self.template()?;
         let mut messages = parse(messages)?;
         for message in messages.as_array_mut().into_iter().flatten() {
-            for (key, value) in message.as_object_mut().into_iter().flatten() {
-                if key != "role" {
-                    self.tokenizer.defuse_all(value);
-                }
-            }
+            // The role as well: it may come from data, and those of templates spell no special token.
+            self.tokenizer.defuse_all(message);
         }
         Ok(template.render(&messages, &parse(tools)?, add_generation_prompt)?)
     }

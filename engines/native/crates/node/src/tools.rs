@@ -11,7 +11,7 @@ use crate::text_side;
 
 /// Token ids of texts by the tokenizer of a folder with tokenizer.json (a whole checkpoint or not) or of a GGUF file.
 /// `parse_special`: special tokens that a text spells out are parsed, else they are text like any other.
-#[napi]
+#[napi(catch_unwind)]
 pub fn tokenize_with(path: String, texts: Vec<String>, parse_special: bool) -> Result<Vec<Vec<u32>>> {
     let path = PathBuf::from(path);
     let tokenizer = if path.join("tokenizer.json").is_file() {

@@ -238,7 +238,16 @@ impl TextTokenizer {
         match value {
             Value::String(text) => *text = self.defuse(text),
             Value::Array(items) => items.iter_mut().for_each(|item| self.defuse_all(item)),
-            Value::Object(fields) => fields.values_mut().for_each(|field| self.defuse_all(field)),
+            Value::Object(fields) => {
+                // Keys are text as well: arguments of a tool call have any.
+                *fields = std::mem::take(fields)
+                    .into_iter()
+                    .map(|(key, mut field)| {
+                        self.defuse_all(&mut field);
+                        (self.defuse(&key), field)
+                    })
+                    .collect();
+            }
             _ => {}
         }
     }

@@ -88,6 +88,15 @@ fn hostile_templates_end_in_an_error() {
         "{{ 'a' | indent(99999999999) }}{{ ('\\n' * 999999) | indent(9999) }}".into(),
         "{{ [1] | batch(99999999, 'x') | list }}".into(),
         "{{ 2 ** 9999999 }}".into(),
+        "{% set ns = namespace(c=1) %}{% for i in range(300) %}{% for j in range(2000) %}{% set ns.c = cycler(ns.c) %}{% endfor %}{% endfor %}".into(),
+        "{% set ns = namespace(p=1) %}{% for i in range(999) %}{% for j in [1] %}{% set ns.l = loop %}{% endfor %}{% set x = ns.l.changed(ns.p) %}{% set ns.p = ns.l %}{% endfor %}".into(),
+        "{% set ns = namespace(x=(1,)) %}{% for i in range(60) %}{% set ns.x = (ns.x, ns.x) %}{% endfor %}{{ {ns.x: 1} }}".into(),
+        "{% set ns = namespace(x=(1,)) %}{% for i in range(60) %}{% set ns.x = (ns.x, ns.x) %}{% endfor %}{{ {}[ns.x].y }}".into(),
+        format!("{{% macro m({}) %}}{{% endmacro %}}", vec!["a"; 100_000].join(",")),
+        "{{ [] | map(attribute='.' * 15000000) | list }}".into(),
+        "{% set ns = namespace() %}{% set ns.x = ns %}{{ [ns] | map(attribute='x.' * 200000) | list }}".into(),
+        "{{ ('{0}' * 3000).format('a' * 100000) }}".into(),
+        format!("{{{{ [{}none] | sort }}}}", "3,1,2,".repeat(30)),
         "{{ 9 ** 9 ** 9 }}".into(),
         "{{ 170141183460469231731687303715884105727 + 1 }}".into(),
         "{{ (-170141183460469231731687303715884105727 - 1) // -1 }}".into(),
@@ -213,4 +222,21 @@ fn mutated_templates_never_panic() {
         }
     }
     assert!(rendered > 500, "{rendered}");
+}
+
+#[test]
+fn sorting_what_has_no_order_ends_without_a_panic() {
+    // NaN has no place among numbers; any result will do.
+    let source = format!("{{{{ [{}'nan'|float, 2, 1] | sort | length }}}}", "3, 'nan'|float, 1,".repeat(40));
+    let template = ChatTemplate::from_source(source, Map::new(), "test".to_string()).unwrap();
+    assert_eq!(template.render(&json!([]), &Value::Null, false).unwrap(), "123");
+}
+
+#[test]
+fn a_missing_key_as_long_as_a_text_costs_no_copy_each_time() {
+    let source = "{% set x = 'a' * 10000000 %}{% set ns = namespace(l=[]) %}\
+        {% for i in range(300) %}{% set ns.l = ns.l + [{}[x]] %}{% endfor %}{{ ns.l | length }}";
+    let template = ChatTemplate::from_source(source.to_string(), Map::new(), "test".to_string()).unwrap();
+    let outcome = template.render(&json!([]), &Value::Null, false);
+    assert!(outcome.is_err_and(|error| error.code == "CUPEL_NATIVE_TEMPLATE_FAILED"));
 }

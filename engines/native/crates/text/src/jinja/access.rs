@@ -39,8 +39,9 @@ impl Evaluator {
         let found = match (value, key) {
             (Value::Undefined(reason), _) => return Err(reason.to_string().into()),
             (Value::Dict(dict), key) => {
-                if !matches!(key, Value::Text(_)) {
-                    self.steps(dict.entries().len())?;
+                match key {
+                    Value::Text(text) => self.steps(text.len() / 64)?,
+                    _ => self.steps(dict.entries().len())?,
                 }
                 dict.get(key).cloned()
             }

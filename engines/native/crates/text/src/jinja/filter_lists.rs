@@ -8,6 +8,12 @@ use super::value::{Dict, Value};
 /// What a sort key, or a sum, is taken from.
 pub(super) struct Path(Vec<Value>);
 
+/// Parts of an attribute path.
+const MOST_PARTS: usize = 64;
+
+/// An item and what it is sorted by.
+type Keyed = (Vec<Value>, Value);
+
 impl Evaluator {
     pub fn pairs(&self, dict: &Dict) -> Outcome<Value> {
         self.steps(dict.entries().len())?;
@@ -21,6 +27,9 @@ impl Evaluator {
             return Ok(Path(vec![Value::Integer(index)]));
         }
         let text = self.string_of(attribute)?;
+        if text.bytes().filter(|byte| *byte == b'.').count() >= MOST_PARTS {
+            return Err(format!("an attribute path has more than {MOST_PARTS} parts").into());
+        }
         Ok(Path(
             text.split('.')
                 .map(|part| match part.parse::<u32>() {
@@ -32,7 +41,10 @@ impl Evaluator {
     }
 
     pub fn follow(&self, path: &Path, value: &Value) -> Outcome<Value> {
-        path.0.iter().try_fold(value.clone(), |value, key| self.item(&value, key))
+        path.0.iter().try_fold(value.clone(), |value, key| {
+            self.step()?;
+            self.item(&value, key)
+        })
     }
 
     pub fn folded(&self, key: Value, case_sensitive: bool) -> Outcome<Value> {
@@ -54,25 +66,41 @@ impl Evaluator {
             let keys = keys_of(&item)?.into_iter().map(|key| self.folded(key, case_sensitive));
             keyed.push((keys.collect::<Outcome<Vec<_>>>()?, item));
         }
-        let mut failure = None;
-        keyed.sort_by(|(left, _), (right, _)| {
+        let keyed = self.merged(keyed, &|left: &[Value], right: &[Value]| {
             for (left, right) in left.iter().zip(right) {
-                match self.order("<", left, right, 0) {
-                    Ok(Some(Ordering::Equal) | None) => {}
-                    Ok(Some(order)) => return if reverse { order.reverse() } else { order },
-                    Err(error) => {
-                        failure = Some(error);
-                        return Ordering::Equal;
-                    }
+                match self.order("<", left, right, 0)? {
+                    Some(Ordering::Equal) | None => {}
+                    Some(order) => return Ok(if reverse { order.reverse() } else { order }),
                 }
             }
-            Ordering::Equal
-        });
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
+            Ok(Ordering::Equal)
+        })?;
         items.extend(keyed.into_iter().map(|(_, item)| item));
         Ok(())
+    }
+
+    /// Merge sort that stops at the first failure. The order of a template's values need be none (NaN, integers beside
+    /// floats), which the library's sort may answer with a panic.
+    fn merged(
+        &self,
+        items: Vec<Keyed>,
+        order: &dyn Fn(&[Value], &[Value]) -> Outcome<Ordering>,
+    ) -> Outcome<Vec<Keyed>> {
+        if items.len() < 2 {
+            return Ok(items);
+        }
+        let mut left = items;
+        let right = left.split_off(left.len() / 2);
+        let mut left = self.merged(left, order)?.into_iter().peekable();
+        let mut right = self.merged(right, order)?.into_iter().peekable();
+        let mut merged = Vec::with_capacity(left.len() + right.len());
+        while let (Some((a, _)), Some((b, _))) = (left.peek(), right.peek()) {
+            let next = if order(a, b)? == Ordering::Greater { right.next() } else { left.next() };
+            merged.extend(next);
+        }
+        merged.extend(left);
+        merged.extend(right);
+        Ok(merged)
     }
 
     pub fn map(&self, value: &Value, mut given: Given) -> Outcome<Value> {

@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::evaluate::{Evaluator, Given, Outcome};
-use super::value::{Dict, Items, Value};
+use super::value::{Dict, Value};
 
 /// As Jinja's sandbox.
 const LONGEST_RANGE: i128 = 100_000;
@@ -62,9 +62,8 @@ impl Evaluator {
                 if given.positional.is_empty() || !given.named.is_empty() {
                     return Err("cycler needs items".into());
                 }
-                self.charge(given.positional.len() * 32 + 64)?;
-                let depth = given.positional.iter().map(Value::depth).max().unwrap_or(0) + 1;
-                let items = Rc::new(Items { items: given.positional, depth });
+                self.charge(64)?;
+                let items = self.items(given.positional)?;
                 Ok(Value::Cycler(Rc::new((items, RefCell::new(0)))))
             }
             "joiner" => {

@@ -132,6 +132,18 @@ impl Evaluator {
         }
     }
 
+    fn only_data(&self, value: &Value) -> Outcome<()> {
+        self.step()?;
+        match value {
+            Value::List(items) | Value::Tuple(items) => items.items.iter().try_for_each(|item| self.only_data(item)),
+            Value::Dict(dict) => dict.entries().iter().try_for_each(|(_, value)| self.only_data(value)),
+            Value::Loop(_) | Value::Namespace(_) | Value::Macro(_) | Value::Cycler(_) | Value::Joiner(_) => {
+                Err(format!("loop.changed compares data, not {}", value.kind()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub fn loop_method(&self, state: &Loop, name: &str, given: Given) -> Outcome<Value> {
         if !given.named.is_empty() {
             return Err(format!("loop.{name} takes no named arguments").into());
@@ -142,6 +154,10 @@ impl Evaluator {
                 return Err("no items for cycling given".into());
             }
             return Ok(given.positional[state.index.get() % count].clone());
+        }
+        // What is kept here must not lead back to a loop: nothing would ever free such a circle.
+        for value in &given.positional {
+            self.only_data(value)?;
         }
         let mut last = state.changed.borrow_mut();
         let same = match &*last {

@@ -128,7 +128,10 @@ impl Evaluator {
         }
         match (left, right) {
             (Value::Undefined(reason), _) | (_, Value::Undefined(reason)) => Err(reason.to_string().into()),
-            (Value::Text(left), Value::Text(right)) => Ok(Some(left.cmp(right))),
+            (Value::Text(left), Value::Text(right)) => {
+                self.steps(left.len().min(right.len()) / 64)?;
+                Ok(Some(left.cmp(right)))
+            }
             (Value::List(left), Value::List(right)) | (Value::Tuple(left), Value::Tuple(right))
                 if depth <= super::value::DEEPEST_VALUE =>
             {

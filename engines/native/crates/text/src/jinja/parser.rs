@@ -4,6 +4,9 @@ use super::ast::{Expression, For, Kind, Macro, Postfix, Statement, Target};
 use super::lexer::{Placed, Token};
 use super::Fault;
 
+/// Of a macro.
+const MOST_PARAMETERS: usize = 256;
+
 /// Expressions within expressions, blocks within blocks. Templates of published models reach about 12.
 pub(super) const DEEPEST: usize = 48;
 
@@ -341,14 +344,19 @@ impl Parser {
     pub fn parameters(&mut self) -> Parsed<Vec<(Arc<str>, Option<Expression>)>> {
         self.expect("(")?;
         let mut parameters: Vec<(Arc<str>, Option<Expression>)> = Vec::new();
+        let mut defaulted = false;
         while !self.is_operator(")") {
             if !parameters.is_empty() {
                 self.expect(",")?;
             }
             let name = self.name()?;
             let default = if self.skip("=") { Some(self.expression()?) } else { None };
-            if default.is_none() && parameters.iter().any(|(_, default)| default.is_some()) {
+            if default.is_none() && defaulted {
                 return self.fault("a parameter without default follows one with a default");
+            }
+            defaulted = default.is_some();
+            if parameters.len() == MOST_PARAMETERS {
+                return self.fault("a macro has too many parameters");
             }
             parameters.push((name, default));
         }

@@ -133,7 +133,7 @@ impl Evaluator {
                 match affix.ok_or_else(|| format!("{name} needs a text"))? {
                     Value::Tuple(items) => {
                         for item in &items.items {
-                            self.step()?;
+                            self.steps(1 + if let Value::Text(affix) = item { affix.len() / 64 } else { 0 })?;
                             if holds(item)? {
                                 return boolean(true);
                             }
@@ -266,7 +266,9 @@ impl Evaluator {
                         return Err(format!("the format field {{{field}}} is not supported").into());
                     };
                     let value = value.ok_or_else(|| format!("no value for the format field {{{field}}}"))?;
-                    result.push_str(&self.string_of(value)?);
+                    let value = self.string_of(value)?;
+                    self.room(result.len() + value.len())?;
+                    result.push_str(&value);
                 }
                 other => result.push(other),
             }

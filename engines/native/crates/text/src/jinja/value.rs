@@ -6,6 +6,9 @@ use std::sync::Arc;
 use super::ast::{For, Macro};
 use super::evaluate::Scope;
 
+/// Bytes of the reason why a value is undefined.
+const LONGEST_REASON: usize = 200;
+
 /// Lists within lists. Deeper ones would exhaust the stack when they are printed or dropped.
 pub(super) const DEEPEST_VALUE: usize = 160;
 
@@ -167,7 +170,10 @@ impl Value {
     }
 
     pub fn undefined(reason: impl AsRef<str>) -> Self {
-        Self::Undefined(Arc::from(reason.as_ref()))
+        let reason = reason.as_ref();
+        // A name in it may be as long as a text; what is read is the beginning.
+        let end = (0..=LONGEST_REASON.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
+        Self::Undefined(Arc::from(&reason[..end]))
     }
 
     /// Levels of lists and dicts within.
@@ -198,9 +204,10 @@ impl Value {
         }
     }
 
+    /// Whether it may be a key. Tuples within tuples may not: shared ones are a tree of any size in few bytes.
     pub fn is_hashable(&self) -> bool {
         match self {
-            Self::Tuple(items) => items.items.iter().all(Self::is_hashable),
+            Self::Tuple(items) => items.items.iter().all(|item| !matches!(item, Self::Tuple(_)) && item.is_hashable()),
             Self::List(_) | Self::Dict(_) | Self::Namespace(_) => false,
             _ => true,
         }

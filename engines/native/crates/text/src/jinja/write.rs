@@ -83,8 +83,7 @@ pub(super) fn repr(writer: &mut Writer<'_>, value: &Value, depth: usize) -> Outc
         Value::Dict(dict) => entries(writer, dict.entries(), depth),
         Value::Namespace(names) => {
             writer.push("<Namespace ")?;
-            let names = names.borrow().clone();
-            entries(writer, names.entries(), depth)?;
+            entries(writer, names.borrow().entries(), depth)?;
             writer.push(">")
         }
         Value::Macro(closure) => writer.push(&format!("<Macro '{}'>", closure.definition.name)),
