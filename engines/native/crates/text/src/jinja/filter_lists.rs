@@ -13,6 +13,8 @@ const MOST_PARTS: usize = 64;
 
 /// An item and what it is sorted by.
 type Keyed = (Vec<Value>, Value);
+/// Which of two keys comes first.
+type Order<'a> = dyn Fn(&[Value], &[Value]) -> Outcome<Ordering> + 'a;
 
 impl Evaluator {
     pub fn pairs(&self, dict: &Dict) -> Outcome<Value> {
@@ -81,11 +83,7 @@ impl Evaluator {
 
     /// Merge sort that stops at the first failure. The order of a template's values need be none (NaN, integers beside
     /// floats), which the library's sort may answer with a panic.
-    fn merged(
-        &self,
-        items: Vec<Keyed>,
-        order: &dyn Fn(&[Value], &[Value]) -> Outcome<Ordering>,
-    ) -> Outcome<Vec<Keyed>> {
+    fn merged(&self, items: Vec<Keyed>, order: &Order<'_>) -> Outcome<Vec<Keyed>> {
         if items.len() < 2 {
             return Ok(items);
         }
