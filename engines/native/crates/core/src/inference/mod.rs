@@ -1,6 +1,10 @@
 //! Inference: weights as they are multiplied, the forward step over paged sequences, and the scheduler.
 
 mod adapters;
+mod admission;
+mod calls;
+mod checks;
+mod choice;
 mod engine;
 mod forward;
 mod linear;
