@@ -6,7 +6,7 @@ use std::alloc::{alloc_zeroed, dealloc, Layout};
 use std::fmt;
 use std::ptr::NonNull;
 
-use cupel_kernels::{f32_to_half, panel_count, PANEL};
+use cupel_kernels::{advise_huge_pages, f32_to_half, panel_count, PANEL};
 
 use crate::half::round_all;
 use crate::PAGE;
@@ -65,7 +65,8 @@ impl Slab {
         // SAFETY: the offset is below `align`, which the allocation has beyond `length`.
         let bytes = unsafe { start.add(start.align_offset(align)) };
         if align == HUGE {
-            advise_huge(bytes.as_ptr(), length / HUGE * HUGE);
+            // SAFETY: `length` bytes from `bytes` are the slab's own.
+            unsafe { advise_huge_pages(bytes.as_ptr(), length / HUGE * HUGE) };
         }
         Ok(Self { start, bytes, layout })
     }
@@ -329,16 +330,3 @@ fn quantize(values: &[f32], out: &mut [i8; BLOCK]) -> u16 {
     }
     f32_to_half(body(&block, out))
 }
-
-#[cfg(target_os = "linux")]
-fn advise_huge(address: *mut u8, length: usize) {
-    extern "C" {
-        fn madvise(address: *mut u8, length: usize, advice: i32) -> i32;
-    }
-    const MADV_HUGEPAGE: i32 = 14;
-    // SAFETY: a hint on whole pages of an own allocation; a refusal changes nothing but speed.
-    unsafe { madvise(address, length, MADV_HUGEPAGE) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn advise_huge(_: *mut u8, _: usize) {}

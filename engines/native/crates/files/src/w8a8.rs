@@ -10,6 +10,7 @@ use serde_json::{json, Value};
 use crate::atomic::write_file;
 use crate::config::read_object;
 use crate::error::{Error, Result, IO, REQUEST_INVALID, TENSOR_NONFINITE};
+use crate::quant::{channel_codes, channel_scale};
 use crate::quantize::{checked_tensors, Report, Written};
 use crate::safetensors::{write_planned, Planned};
 use crate::source::Source;
@@ -68,8 +69,7 @@ pub fn quantize_w8a8(source: &Source, target: &Path) -> Result<Report> {
                 out.write_all(&scale.to_le_bytes()).map_err(io)?;
                 continue;
             }
-            let codes: Vec<u8> =
-                values.iter().map(|value| (value / scale).round().clamp(-127.0, 127.0) as i8 as u8).collect();
+            let codes = channel_codes(&values, scale);
             for (value, code) in values.iter().zip(&codes) {
                 let off = f64::from(value - f32::from(*code as i8) * scale);
                 lost += off * off;
@@ -98,15 +98,13 @@ enum Part {
     AsIs,
 }
 
-/// Greatest magnitude over 127; 1 for a row of zeros, whose codes are all zero.
+/// The scale of a row whose numbers are all finite.
 fn row_scale(view: &TensorView<'_>, row: usize, values: &[f32]) -> Result<f32> {
     if let Some(column) = values.iter().position(|value| !value.is_finite()) {
         let message = format!("element {} is {}", row * view.columns + column, values[column]);
         return Err(Error::new(TENSOR_NONFINITE, message).at(view.place()));
     }
-    let most = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-    let scale = most / 127.0;
-    Ok(if scale > 0.0 { scale } else { 1.0 })
+    Ok(channel_scale(values))
 }
 
 fn prepare(target: &Path) -> Result<()> {

@@ -31,7 +31,8 @@ impl Chunk {
         if pointer.is_null() {
             handle_alloc_error(layout);
         }
-        advise_huge(pointer, layout.size());
+        // SAFETY: the allocation was just made with this layout.
+        unsafe { advise_huge_pages(pointer, layout.size()) };
         Self { pointer, layout }
     }
 }
@@ -117,8 +118,12 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Asks the system for huge pages under an allocation; what it answers changes nothing but speed.
+///
+/// # Safety
+/// `length` bytes from `pointer` belong to an allocation of the caller.
 #[cfg(target_os = "linux")]
-fn advise_huge(pointer: *mut u8, length: usize) {
+pub unsafe fn advise_huge_pages(pointer: *mut u8, length: usize) {
     extern "C" {
         fn madvise(address: *mut u8, length: usize, advice: i32) -> i32;
     }
@@ -127,5 +132,9 @@ fn advise_huge(pointer: *mut u8, length: usize) {
     unsafe { madvise(pointer, length, MADV_HUGEPAGE) };
 }
 
+/// Asks nothing: this system has no such advice.
+///
+/// # Safety
+/// Nothing is touched.
 #[cfg(not(target_os = "linux"))]
-fn advise_huge(_: *mut u8, _: usize) {}
+pub unsafe fn advise_huge_pages(_: *mut u8, _: usize) {}

@@ -48,6 +48,7 @@ pub use bf16::{bf16_is_fast, gemm_bf16, Bf16Panels, Bf16Rows};
 pub use block_kind::BlockKind;
 pub use block_panels::{BlockPanels, Parallel};
 pub use block_rows::{BlockRows, BlockRowsWriter, BLOCK};
+pub use bytes::advise_huge_pages;
 pub use channel_panels::ChannelPanels;
 pub use gemm::{
     gemm, gemm_into, pack_columns, pack_left, pack_rows, panel_count, tile_rows, Left, Line, Panels, PANEL,

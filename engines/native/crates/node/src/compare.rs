@@ -14,8 +14,7 @@ use crate::input::{Cancellation, OpenInput};
 use crate::model::{kv_name, thread};
 use crate::reply::{Callback, Reply, Responder};
 use crate::text_side::TextSide;
-
-const REQUEST_INVALID: &str = "CUPEL_NATIVE_REQUEST_INVALID";
+use cupel_files::REQUEST_INVALID;
 
 #[napi(object)]
 pub struct ComparedInput {

@@ -9,8 +9,7 @@ use cupel_text::Grammar;
 use napi_derive::napi;
 
 use crate::fault::Fault;
-
-const REQUEST_INVALID: &str = "CUPEL_NATIVE_REQUEST_INVALID";
+use cupel_files::REQUEST_INVALID;
 
 /// How a model is opened.
 #[napi(object)]

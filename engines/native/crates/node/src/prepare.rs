@@ -17,10 +17,7 @@ use crate::input::{PromptInput, ScoreInput};
 use crate::reply::{Reply, Responder};
 use crate::runner::{Command, PreparedPrompt};
 use crate::text_side::TextSide;
-
-/// The code that the core gives for the same refusal.
-const CONTEXT_OVERFLOW: &str = "CUPEL_NATIVE_CONTEXT_OVERFLOW";
-const REQUEST_INVALID: &str = "CUPEL_NATIVE_REQUEST_INVALID";
+use cupel_files::{CONTEXT_OVERFLOW, REQUEST_INVALID};
 
 /// A call as it comes from JavaScript.
 pub enum Job {

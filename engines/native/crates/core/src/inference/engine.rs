@@ -20,6 +20,9 @@ use super::sequence::{Sequence, Work};
 use super::weights::Model;
 use crate::pool::SharedMut;
 
+// The bookkeeping and the memory count pages alike.
+const _: () = assert!(PAGE == cupel_cache::PAGE);
+
 /// Computes requests of one model. Not shared: one thread drives it.
 pub struct Engine {
     pub(super) model: Arc<Model>,

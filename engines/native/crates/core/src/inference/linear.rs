@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cupel_files::quant::{encode_row, is_finite};
+use cupel_files::quant::{channel_codes, channel_scale, encode_row, is_finite};
 use cupel_files::{Error, Result, TensorType, TensorView, CONFIG_INVALID, TENSOR_NONFINITE};
 use cupel_kernels::{
     gemm_bf16, gemm_block, gemm_channel, gemm_half, gemm_into, pack_rows, panel_count, Bf16Panels, Bf16Rows, BlockKind,
@@ -136,7 +136,8 @@ impl Linear {
                 let rows = convert(pool, n, |row| {
                     let mut values = vec![0.0; k];
                     view.decode_row(row, &mut values);
-                    encode_channel(&values)
+                    let scale = channel_scale(&values);
+                    (channel_codes(&values, scale), scale)
                 });
                 let mut parallel = |count: usize, task: &(dyn Fn(usize) + Sync)| pool.run(count, task);
                 Store::Channel(ChannelPanels::pack(k, n, &|row| &rows[row].0, &|row| rows[row].1, &mut parallel))
@@ -234,11 +235,4 @@ fn convert<T: Send + Default + Clone>(pool: &mut Pool, rows: usize, work: impl F
         out[0] = work(row);
     });
     out
-}
-
-/// int8 values of a row and their scale, `max |x| / 127`.
-fn encode_channel(values: &[f32]) -> (Vec<u8>, f32) {
-    let scale = values.iter().fold(0.0f32, |top, value| top.max(value.abs())) / 127.0;
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    (values.iter().map(|value| (value * inverse).round().clamp(-127.0, 127.0) as i8 as u8).collect(), scale)
 }

@@ -58,6 +58,22 @@ pub fn encode_row(kind: TensorType, values: &[f32], out: &mut Vec<u8>) {
     values.chunks_exact(kind.block_length()).zip(blocks).for_each(|(values, block)| encode(values, block));
 }
 
+/// Scale of a row of finite numbers as [`TensorType::ChannelInt8`] holds it: the greatest magnitude over 127; 1 for a
+/// row of zeros.
+pub fn channel_scale(values: &[f32]) -> f32 {
+    let scale = values.iter().fold(0.0f32, |most, value| most.max(value.abs())) / 127.0;
+    if scale > 0.0 {
+        scale
+    } else {
+        1.0
+    }
+}
+
+/// The codes of a row under its [`channel_scale`], two's complement.
+pub fn channel_codes(values: &[f32], scale: f32) -> Vec<u8> {
+    values.iter().map(|value| (value / scale).round().clamp(-127.0, 127.0) as i8 as u8).collect()
+}
+
 /// Whether all numbers of a stored row are finite. Looks at exponents only: a block is finite where its half-precision
 /// scales are. True for [`TensorType::ChannelInt8`], whose scale is not in the row.
 pub fn is_finite(kind: TensorType, row: &[u8]) -> bool {
@@ -82,4 +98,23 @@ pub fn is_finite(kind: TensorType, row: &[u8]) -> bool {
 /// Greatest value under a mask among 16-bit numbers.
 fn greatest(row: &[u8], mask: i16) -> i16 {
     row.as_chunks::<2>().0.iter().fold(0, |most, raw| (i16::from_le_bytes(*raw) & mask).max(most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_hold_zeros_denormals_and_extremes() {
+        for values in [[0.0, -0.0, 0.0], [1e-44, -1e-44, 0.0], [f32::MAX, -f32::MAX, f32::MAX / 2.0], [3.0, -1.5, 0.0]]
+        {
+            let scale = channel_scale(&values);
+            assert!(scale > 0.0 && scale.is_finite());
+            let codes = channel_codes(&values, scale);
+            for (value, code) in values.iter().zip(codes) {
+                let back = f64::from(code as i8) * f64::from(scale);
+                assert!((back - f64::from(*value)).abs() <= 0.5001 * f64::from(scale), "{value} came back as {back}");
+            }
+        }
+    }
 }
