@@ -16,7 +16,7 @@ run('node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json');
 
 // Data that code reads beside itself: everything in the plugin folders that is not source.
 const isSource = new Set(['.ts', '.rs', '.toml', '.lock', '.node']);
-for (const folder of ['suites', 'reports', 'src']) {
+for (const folder of ['suites', 'reports', 'trainers', 'src']) {
   copyData(join(root, folder));
 }
 

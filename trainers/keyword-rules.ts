@@ -21,7 +21,15 @@ export default defineTrainer({
   options,
   needs: 'data',
   async plan(job) {
-    return { steps: 1, tokens: 0, memoryBytes: 4096 * job.data.length };
+    return {
+      steps: 1,
+      tokens: 0,
+      labelledTokens: 0,
+      memoryBytes: 4096 * job.data.length,
+      seconds: null,
+      parameters: 0,
+      trainableParameters: 0,
+    };
   },
   async train(job, sink) {
     const parameters = readParameters<{ maxRules: number; minTexts: number }>(

@@ -31,7 +31,15 @@ export default defineTrainer({
   needs: 'data',
   async plan(job) {
     const { iterations } = readParameters<Parameters>(options, job.parameters, `parameters of job ${job.id}`);
-    return { steps: iterations, tokens: 0, memoryBytes: 65536 * job.data.length };
+    return {
+      steps: iterations,
+      tokens: 0,
+      labelledTokens: 0,
+      memoryBytes: 65536 * job.data.length,
+      seconds: null,
+      parameters: 0,
+      trainableParameters: 0,
+    };
   },
   async train(job, sink, signal) {
     const parameters = readParameters<Parameters>(options, job.parameters, `parameters of job ${job.id}`);

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Comparison } from '../../src/contracts/index.ts';
+import type { Comparison, LearnerPlan, StepShape } from '../../src/contracts/index.ts';
 import { packageRoot } from '../../src/kit/index.ts';
 import { nativeErrors, toCupelError, type Fault } from './errors.ts';
 import { prebuiltAddon, prebuiltName } from './prebuilt.ts';
@@ -18,6 +18,8 @@ export interface Reply {
   readonly written?: WrittenReply | null;
   readonly progress?: number | null;
   readonly floats?: Float32Array | null;
+  readonly ids?: Int32Array | null;
+  readonly plan?: LearnerPlan | null;
   readonly number?: number | null;
 }
 
@@ -120,12 +122,43 @@ export interface NativeModelHandle {
   close(callback: Callback): void;
 }
 
+/** Mirrors crates/node/src/learner.rs. */
+export interface LearnerInput {
+  readonly threads: number;
+  readonly compute?: string;
+  readonly adapter?: {
+    readonly rank: number;
+    readonly alpha: number;
+    readonly targets?: readonly string[];
+    readonly seed?: number;
+    readonly from?: string;
+  };
+  readonly base?: string;
+  readonly recompute?: boolean;
+  readonly head?: string;
+  readonly frozen?: boolean;
+}
+
+/** A packed batch and how it is computed. */
+export interface BatchInput {
+  readonly tokens: Int32Array;
+  readonly offsets: Int32Array;
+  readonly labelled: Uint8Array;
+  readonly keep: boolean;
+  readonly adapter: boolean;
+  readonly temperature: number;
+}
+
 export interface NativeLearnerHandle {
   parameterCount(): number;
-  forward(tokens: Int32Array, offsets: Int32Array, labelled: Uint8Array, keep: boolean, callback: Callback): void;
+  trainableCount(): number;
+  forward(batch: BatchInput, callback: Callback): void;
+  distributions(batch: BatchInput, ids: Int32Array | null, callback: Callback): void;
+  topTokens(batch: BatchInput, count: number, callback: Callback): void;
+  rewards(batch: BatchInput, callback: Callback): void;
   backward(gradients: Float32Array, callback: Callback): void;
   step(options: Record<string, number>, callback: Callback): void;
-  save(directory: string, dtype: string, callback: Callback): void;
+  save(directory: string, dtype: string, form: string, callback: Callback): void;
   saveState(file: string, callback: Callback): void;
   loadState(file: string, callback: Callback): void;
   tensorNames(): string[];
@@ -133,10 +166,20 @@ export interface NativeLearnerHandle {
   close(callback: Callback): void;
 }
 
+/** The text files of a checkpoint alone. */
+export interface NativeTextHandle {
+  info(): { contextLength: number; vocabularySize: number; endOfTurn: number };
+  tokenize(text: string): number[];
+  detokenize(ids: readonly number[]): string;
+  render(messages: string, tools: string, addGenerationPrompt: boolean): string;
+  close(callback: Callback): void;
+}
+
 export interface Addon {
+  readonly NativeText: new (directory: string, callback: Callback) => NativeTextHandle;
   readonly Cancellation: new () => NativeCancellation;
   readonly NativeModel: new (path: string, options: OpenInput, callback: Callback) => NativeModelHandle;
-  readonly NativeLearner: new (directory: string, threads: number, callback: Callback) => NativeLearnerHandle;
+  readonly NativeLearner: new (directory: string, input: LearnerInput, callback: Callback) => NativeLearnerHandle;
   compare(
     models: readonly { readonly path: string; readonly options: OpenInput }[],
     text: string,
@@ -144,6 +187,7 @@ export interface Addon {
     cancellation: NativeCancellation,
     callback: Callback,
   ): void;
+  planLearner(directory: string, input: LearnerInput, shape: StepShape, callback: Callback): void;
   quantize(
     input: {
       readonly source: string;

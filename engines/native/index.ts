@@ -7,6 +7,7 @@ import { nativeErrors } from './errors.ts';
 import { openModel } from './model.ts';
 import { checkedOptions } from './options.ts';
 import { compare, quantize } from './quantize.ts';
+import { isRewardFolder, openRewardModel } from './reward-model.ts';
 
 const version = '0.2.0';
 const modelTypes = new Set(['llama', 'mistral', 'qwen2', 'qwen3']);
@@ -51,7 +52,8 @@ export default defineEngine({
         cause,
       });
     });
-    return openModel({ path, digest, engine: `native@${version}`, settings: { weights, kvCache }, input });
+    const open = (await isRewardFolder(path)) ? openRewardModel : openModel;
+    return open({ path, digest, engine: `native@${version}`, settings: { weights, kvCache }, input });
   },
 
   quantize,

@@ -5,12 +5,14 @@ import type {
   GenerateStream,
   Learner,
   LearnerOptions,
+  LearnerPlan,
   Message,
   Model,
   ModelSettings,
   RenderOptions,
   ScoreRequest,
   ScoreResult,
+  StepShape,
 } from '../../src/contracts/index.ts';
 import { ggufFileOf, isCupelError } from '../../src/kit/index.ts';
 import {
@@ -22,7 +24,8 @@ import {
   type PromptInput,
 } from './addon.ts';
 import { nativeErrors, toCupelError, unwrap } from './errors.ts';
-import { openLearner } from './learner.ts';
+import { type ModelFacts, readFacts } from './facts.ts';
+import { learnerInput, openLearner, planLearner } from './learner.ts';
 import { grammarInput, promptInput, scoreInput, templateMessage, templateTool, tokenIds } from './request.ts';
 
 export interface NativeModelOptions {
@@ -44,7 +47,9 @@ export async function openModel(options: NativeModelOptions): Promise<Model> {
   options.digest.catch(() => undefined);
   await opening;
   try {
-    return new OpenModel(handle as NativeModelHandle, options, await options.digest);
+    const open = handle as NativeModelHandle;
+    const facts = await readFacts(options.path, (text) => unwrap(() => open.tokenize(text)));
+    return new OpenModel(open, options, await options.digest, facts);
   } catch (error) {
     await settle((callback) => (handle as NativeModelHandle).close(callback));
     throw error;
@@ -57,12 +62,16 @@ class OpenModel implements Model {
   readonly contextLength: number;
   readonly vocabularySize: number;
   readonly endOfTurn: number;
+  readonly beginOfSequence?: number | null;
+  readonly padding?: number | null;
+  readonly tiedHead?: boolean;
   readonly settings: ModelSettings;
   readonly #options: NativeModelOptions;
   readonly #handle: NativeModelHandle;
   #closing: Promise<void> | undefined;
 
-  constructor(handle: NativeModelHandle, options: NativeModelOptions, digest: string) {
+  constructor(handle: NativeModelHandle, options: NativeModelOptions, digest: string, facts: ModelFacts) {
+    Object.assign(this, facts);
     this.#handle = handle;
     this.#options = options;
     this.digest = digest;
@@ -186,16 +195,23 @@ class OpenModel implements Model {
   }
 
   async learner(options: LearnerOptions): Promise<Learner> {
+    return openLearner(await this.#trainable(), learnerInput(options, this.#options.input.threads));
+  }
+
+  async planLearner(options: LearnerOptions, shape: StepShape): Promise<LearnerPlan> {
+    return planLearner(await this.#trainable(), learnerInput(options, this.#options.input.threads), shape);
+  }
+
+  /** The folder that training starts from. */
+  async #trainable(): Promise<string> {
     this.#open();
     const file = await ggufFileOf(this.#options.path);
-    if (file !== null) {
-      throw nativeErrors.CUPEL_NATIVE_REQUEST_INVALID({
-        message: 'training starts from a Hugging Face folder with float weights, and this is a GGUF file',
-        where: file,
-        remedy: 'Train from the checkpoint that the file was written from.',
-      });
-    }
-    return openLearner(this.#options.path, options.threads ?? this.#options.input.threads);
+    if (file === null) return this.#options.path;
+    throw nativeErrors.CUPEL_NATIVE_REQUEST_INVALID({
+      message: 'training starts from a Hugging Face folder with float weights, and this is a GGUF file',
+      where: file,
+      remedy: 'Train from the checkpoint that the file was written from.',
+    });
   }
 
   close(): Promise<void> {

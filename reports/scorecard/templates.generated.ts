@@ -1178,7 +1178,11 @@ export const templates: Readonly<Record<TemplateName, unknown>> = {
 },"1":function(container,depth0,helpers,partials,data) {
     return container.escapeExpression(container.lambda(container.strict(depth0, "parent", {"start":{"line":6,"column":124},"end":{"line":6,"column":130}} ), depth0));
 },"2":function(container,depth0,helpers,partials,data) {
-    var stack1, lookupProperty = container.lookupProperty || function(parent, propertyName) {
+    return "<div><dt>Weights of step</dt><dd>"
+    + container.escapeExpression(container.lambda(container.strict(depth0, "kept", {"start":{"line":8,"column":47},"end":{"line":8,"column":51}} ), depth0))
+    + ", best on the validation split</dd></div>\n";
+},"3":function(container,depth0,helpers,partials,data) {
+    var stack1, alias1=container.strict, alias2=container.lambda, alias3=container.escapeExpression, lookupProperty = container.lookupProperty || function(parent, propertyName) {
         if (Object.prototype.hasOwnProperty.call(parent, propertyName)) {
           return parent[propertyName];
         }
@@ -1186,17 +1190,44 @@ export const templates: Readonly<Record<TemplateName, unknown>> = {
     };
 
   return "<figure>\n"
-    + ((stack1 = container.lambda(container.strict(depth0, "curveSvg", {"start":{"line":12,"column":3},"end":{"line":12,"column":11}} ), depth0)) != null ? stack1 : "")
-    + "\n<figcaption>\n<details><summary>The curve as a table</summary>\n<table>\n<caption class=\"visually-hidden\">Mean training loss by steps</caption>\n<thead><tr><th scope=\"col\">Steps</th><th scope=\"col\" class=\"number\">Mean loss</th></tr></thead>\n<tbody>"
-    + ((stack1 = lookupProperty(helpers,"each").call(depth0 != null ? depth0 : (container.nullContext || {}),lookupProperty(depth0,"rows"),{"name":"each","hash":{},"fn":container.program(3, data, 0),"inverse":container.noop,"data":data,"loc":{"start":{"line":18,"column":7},"end":{"line":18,"column":101}}})) != null ? stack1 : "")
+    + ((stack1 = alias2(alias1(depth0, "curveSvg", {"start":{"line":13,"column":3},"end":{"line":13,"column":11}} ), depth0)) != null ? stack1 : "")
+    + "\n<figcaption>\n"
+    + alias3(alias2(alias1(depth0, "title", {"start":{"line":15,"column":2},"end":{"line":15,"column":7}} ), depth0))
+    + "\n<details><summary>The curve as a table</summary>\n<table>\n<caption class=\"visually-hidden\">"
+    + alias3(alias2(alias1(depth0, "title", {"start":{"line":18,"column":35},"end":{"line":18,"column":40}} ), depth0))
+    + " by steps</caption>\n<thead><tr><th scope=\"col\">Steps</th><th scope=\"col\" class=\"number\">"
+    + alias3(alias2(alias1(depth0, "value", {"start":{"line":19,"column":70},"end":{"line":19,"column":75}} ), depth0))
+    + "</th></tr></thead>\n<tbody>"
+    + ((stack1 = lookupProperty(helpers,"each").call(depth0 != null ? depth0 : (container.nullContext || {}),lookupProperty(depth0,"rows"),{"name":"each","hash":{},"fn":container.program(4, data, 0),"inverse":container.noop,"data":data,"loc":{"start":{"line":20,"column":7},"end":{"line":20,"column":102}}})) != null ? stack1 : "")
     + "</tbody>\n</table>\n</details>\n</figcaption>\n</figure>\n";
-},"3":function(container,depth0,helpers,partials,data) {
+},"4":function(container,depth0,helpers,partials,data) {
     var alias1=container.strict, alias2=container.lambda, alias3=container.escapeExpression;
 
   return "<tr><th scope=\"row\">"
-    + alias3(alias2(alias1(depth0, "steps", {"start":{"line":18,"column":43},"end":{"line":18,"column":48}} ), depth0))
+    + alias3(alias2(alias1(depth0, "steps", {"start":{"line":20,"column":43},"end":{"line":20,"column":48}} ), depth0))
     + "</th><td class=\"number\">"
-    + alias3(alias2(alias1(depth0, "mean", {"start":{"line":18,"column":76},"end":{"line":18,"column":80}} ), depth0))
+    + alias3(alias2(alias1(depth0, "value", {"start":{"line":20,"column":76},"end":{"line":20,"column":81}} ), depth0))
+    + "</td></tr>";
+},"5":function(container,depth0,helpers,partials,data) {
+    var stack1, lookupProperty = container.lookupProperty || function(parent, propertyName) {
+        if (Object.prototype.hasOwnProperty.call(parent, propertyName)) {
+          return parent[propertyName];
+        }
+        return undefined
+    };
+
+  return "<details><summary>Every setting of the recipe, and where it came from</summary>\n<table>\n<caption class=\"visually-hidden\">Settings of the training</caption>\n<thead><tr><th scope=\"col\">Setting</th><th scope=\"col\">Value</th><th scope=\"col\">From</th></tr></thead>\n<tbody>"
+    + ((stack1 = lookupProperty(helpers,"each").call(depth0 != null ? depth0 : (container.nullContext || {}),lookupProperty(lookupProperty(depth0,"settings"),"rows"),{"name":"each","hash":{},"fn":container.program(6, data, 0),"inverse":container.noop,"data":data,"loc":{"start":{"line":32,"column":7},"end":{"line":32,"column":112}}})) != null ? stack1 : "")
+    + "</tbody>\n</table>\n</details>\n";
+},"6":function(container,depth0,helpers,partials,data) {
+    var alias1=container.strict, alias2=container.lambda, alias3=container.escapeExpression;
+
+  return "<tr><th scope=\"row\">"
+    + alias3(alias2(alias1(depth0, "name", {"start":{"line":32,"column":52},"end":{"line":32,"column":56}} ), depth0))
+    + "</th><td>"
+    + alias3(alias2(alias1(depth0, "value", {"start":{"line":32,"column":69},"end":{"line":32,"column":74}} ), depth0))
+    + "</td><td>"
+    + alias3(alias2(alias1(depth0, "from", {"start":{"line":32,"column":87},"end":{"line":32,"column":91}} ), depth0))
     + "</td></tr>";
 },"compiler":[8,">= 4.3.0"],"main":function(container,depth0,helpers,partials,data) {
     var stack1, alias1=container.strict, alias2=container.lambda, alias3=container.escapeExpression, alias4=depth0 != null ? depth0 : (container.nullContext || {}), lookupProperty = container.lookupProperty || function(parent, propertyName) {
@@ -1212,11 +1243,15 @@ export const templates: Readonly<Record<TemplateName, unknown>> = {
     + ((stack1 = lookupProperty(helpers,"if").call(alias4,lookupProperty(depth0,"digest"),{"name":"if","hash":{},"fn":container.program(0, data, 0),"inverse":container.program(1, data, 0),"data":data,"loc":{"start":{"line":6,"column":30},"end":{"line":6,"column":139}}})) != null ? stack1 : "")
     + "</dd></div>\n<div><dt>Steps</dt><dd>"
     + alias3(alias2(alias1(depth0, "steps", {"start":{"line":7,"column":25},"end":{"line":7,"column":30}} ), depth0))
-    + "</dd></div>\n<div><dt>Tokens trained on</dt><dd>"
-    + alias3(alias2(alias1(depth0, "tokens", {"start":{"line":8,"column":37},"end":{"line":8,"column":43}} ), depth0))
+    + "</dd></div>\n"
+    + ((stack1 = lookupProperty(helpers,"if").call(alias4,lookupProperty(depth0,"kept"),{"name":"if","hash":{},"fn":container.program(2, data, 0),"inverse":container.noop,"data":data,"loc":{"start":{"line":8,"column":0},"end":{"line":9,"column":7}}})) != null ? stack1 : "")
+    + "<div><dt>Tokens trained on</dt><dd>"
+    + alias3(alias2(alias1(depth0, "tokens", {"start":{"line":9,"column":44},"end":{"line":9,"column":50}} ), depth0))
     + "</dd></div>\n</dl>\n"
-    + ((stack1 = lookupProperty(helpers,"if").call(alias4,lookupProperty(depth0,"curveSvg"),{"name":"if","hash":{},"fn":container.program(2, data, 0),"inverse":container.noop,"data":data,"loc":{"start":{"line":10,"column":0},"end":{"line":23,"column":7}}})) != null ? stack1 : "")
-    + "</div>\n</section>\n";
+    + ((stack1 = lookupProperty(helpers,"each").call(alias4,lookupProperty(depth0,"curves"),{"name":"each","hash":{},"fn":container.program(3, data, 0),"inverse":container.noop,"data":data,"loc":{"start":{"line":11,"column":0},"end":{"line":25,"column":9}}})) != null ? stack1 : "")
+    + "</div>\n"
+    + ((stack1 = lookupProperty(helpers,"if").call(alias4,lookupProperty(depth0,"settings"),{"name":"if","hash":{},"fn":container.program(5, data, 0),"inverse":container.noop,"data":data,"loc":{"start":{"line":27,"column":0},"end":{"line":35,"column":7}}})) != null ? stack1 : "")
+    + "</section>\n";
 },"useData":true},
   "verdict": {"0":function(container,depth0,helpers,partials,data) {
     var lookupProperty = container.lookupProperty || function(parent, propertyName) {

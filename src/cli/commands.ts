@@ -5,11 +5,13 @@ import type { ProjectOptions } from '../jobs/project.ts';
 import type { Arguments } from './arguments.ts';
 import type { Command, CommandContext } from './command.ts';
 import { cliErrors } from './errors.ts';
-import { checkThreads, projectFlags } from './flags.ts';
+import { doctorCommand } from './doctor.ts';
+import { checkThreads, defaultConfigs, projectFlags } from './flags.ts';
+import { extendVocabularyCommand } from './extend-vocabulary.ts';
+import { mergeModelsCommand } from './merge-models.ts';
 import * as print from './print.ts';
 import { quantizeCommand } from './quantize.ts';
-
-const defaultConfigs = ['cupel.config.yaml', 'cupel.config.yml', 'cupel.config.json'];
+import { trainCommand } from './train.ts';
 
 export const commands: readonly Command[] = [
   {
@@ -90,46 +92,7 @@ export const commands: readonly Command[] = [
       return 0;
     },
   },
-  {
-    name: 'train',
-    summary: 'make a candidate checkpoint from a base and data',
-    usage: '--checkpoint <new id> --trainer <id> --data <id|file> [--base <id>]',
-    examples: [
-      'cupel train --checkpoint sft --trainer sft --base base --data tickets.jsonl --set epochs=8 --set learningRate=0.0005',
-    ],
-    flags: {
-      ...projectFlags,
-      checkpoint: { value: 'id', help: 'id of the new checkpoint' },
-      trainer: { value: 'id', help: 'see `cupel list`' },
-      base: { value: 'id', help: 'checkpoint to start from' },
-      data: { value: 'file', help: 'dataset id or JSONL file; may be given more than once', multiple: true },
-      replay: { value: 'file', help: 'rows mixed into each step to keep what the base knows' },
-      'replay-per-step': { value: 'n', help: 'replay rows a step (default 8)' },
-      set: { value: 'name=value', help: 'a parameter of the trainer; may be given more than once', multiple: true },
-      plan: { help: 'print memory, steps and tokens, and stop' },
-    },
-    run: async (context) => {
-      const { trainCheckpoint } = await import('../jobs/train.ts');
-      const { arguments: given } = context;
-      const replay = given.text('replay');
-      const result = await trainCheckpoint(
-        await project(context),
-        {
-          checkpoint: required(given, 'checkpoint'),
-          trainer: required(given, 'trainer'),
-          base: given.text('base') ?? null,
-          data: given.texts('data'),
-          replay: replay === undefined ? null : { data: [replay], perStep: given.number('replay-per-step') ?? 8 },
-          parameters: Object.fromEntries(given.texts('set').map(parameter)),
-          role: 'candidate',
-          description: '',
-        },
-        { planOnly: given.has('plan') },
-      );
-      context.print(JSON.stringify(result, null, context.json ? 0 : 2));
-      return 0;
-    },
-  },
+  trainCommand(options, project, projectFlags),
   {
     name: 'mine',
     summary: 'turn failures on the validation split into preference pairs',
@@ -305,6 +268,14 @@ export const commands: readonly Command[] = [
     const { findCheckpoint, wholeCheckpoint } = await import('../jobs/project.ts');
     return wholeCheckpoint(await findCheckpoint(await project(context), name)).path;
   }, projectFlags),
+  mergeModelsCommand(async (context, name) => {
+    const { findCheckpoint, wholeCheckpoint } = await import('../jobs/project.ts');
+    return wholeCheckpoint(await findCheckpoint(await project(context), name)).path;
+  }, projectFlags),
+  extendVocabularyCommand(async (context, name) => {
+    const { findCheckpoint, wholeCheckpoint } = await import('../jobs/project.ts');
+    return wholeCheckpoint(await findCheckpoint(await project(context), name)).path;
+  }, projectFlags),
   {
     name: 'list',
     summary: 'plugins and suites that are there',
@@ -334,19 +305,7 @@ export const commands: readonly Command[] = [
       return results.every(({ problems }) => problems.length === 0) ? 0 : 2;
     },
   },
-  {
-    name: 'doctor',
-    summary: 'what this machine has: Node, the native addon, the tiny base',
-    usage: '',
-    examples: ['cupel doctor'],
-    flags: {},
-    run: async (context) => {
-      const { examine } = await import('../jobs/doctor.ts');
-      const findings = await examine();
-      context.print(context.json ? JSON.stringify(findings) : print.findings(findings));
-      return findings.every(({ ok }) => ok) ? 0 : 2;
-    },
-  },
+  doctorCommand,
 ];
 
 function options(context: CommandContext, config: string): ProjectOptions {
@@ -389,15 +348,4 @@ function onePositional(given: Arguments, what: string): string {
   if (value === undefined || more.length > 0)
     throw cliErrors.CUPEL_CLI_USAGE({ message: `expected one ${what}, got ${given.positionals.length}` });
   return value;
-}
-
-function parameter(text: string): [string, unknown] {
-  const at = text.indexOf('=');
-  if (at < 1) throw cliErrors.CUPEL_CLI_USAGE({ message: `--set wants name=value, got "${text}"` });
-  const value = text.slice(at + 1);
-  try {
-    return [text.slice(0, at), JSON.parse(value)];
-  } catch {
-    return [text.slice(0, at), value];
-  }
 }

@@ -1,5 +1,8 @@
-import type { Flag } from './arguments.ts';
+import type { Arguments, Flag } from './arguments.ts';
 import { cliErrors } from './errors.ts';
+
+/** Names of the config that are looked for where none is given. */
+export const defaultConfigs = ['cupel.config.yaml', 'cupel.config.yml', 'cupel.config.json'];
 
 /** Flags that every command takes. */
 export const commonFlags: Readonly<Record<string, Flag>> = {
@@ -21,4 +24,11 @@ export const projectFlags: Readonly<Record<string, Flag>> = {
 export function checkThreads(threads: number): number {
   if (Number.isInteger(threads) && threads >= 1 && threads <= 256) return threads;
   throw cliErrors.CUPEL_CLI_USAGE({ message: `--threads wants a whole number from 1 to 256, got ${threads}` });
+}
+
+/** @throws CUPEL_CLI_USAGE where the value of a flag is given and is no whole number from `least` */
+export function wholeNumber(given: Arguments, flag: string, least: number): number | undefined {
+  const value = given.number(flag);
+  if (value === undefined || (Number.isSafeInteger(value) && value >= least)) return value;
+  throw cliErrors.CUPEL_CLI_USAGE({ message: `--${flag} wants a whole number from ${least}, got ${value}` });
 }

@@ -1,4 +1,5 @@
 import type { Progress, ProgressTask } from '../contracts/index.ts';
+import { harmless } from './visible.ts';
 
 export interface ProgressStream {
   write(text: string): unknown;
@@ -13,11 +14,13 @@ export function openProgress(
   now: () => number = Date.now,
 ): Progress {
   const note = (text: string): void => {
-    if (mode !== 'quiet') stream.write(`${mode === 'live' ? '\r\x1b[K' : ''}${text}\n`);
+    if (mode !== 'quiet') stream.write(`${mode === 'live' ? '\r\x1b[K' : ''}${harmless(text)}\n`);
   };
   return {
     note,
-    begin: (label, total, unit) => (mode === 'live' ? liveTask(stream, label, total, unit, now, note) : silentTask),
+    ...(mode === 'notes' ? { log: note } : {}),
+    begin: (label, total, unit, before = 0) =>
+      mode === 'live' ? liveTask(stream, label, total, unit, before, now, note) : silentTask,
   };
 }
 
@@ -28,11 +31,12 @@ function liveTask(
   label: string,
   total: number | null,
   unit: string,
+  before: number,
   now: () => number,
   note: (text: string) => void,
 ): ProgressTask {
   const started = now();
-  let done = 0;
+  let done = before;
   let detail = '';
   let drawn = 0;
   const draw = (force = false): void => {
@@ -40,8 +44,8 @@ function liveTask(
     if (!force && time - drawn < 100) return;
     drawn = time;
     const seconds = Math.max(0.001, (time - started) / 1000);
-    const rate = done / seconds;
-    const left = total !== null && done > 0 ? ` · ${duration((total - done) / rate)} left` : '';
+    const rate = (done - before) / seconds;
+    const left = total !== null && rate > 0 ? ` · ${duration((total - done) / rate)} left` : '';
     const count = total === null ? `${done} ${unit}` : `${done}/${total} ${unit}`;
     const line = `  ${label}  ${total === null ? '' : bar(done / total)} ${count} · ${rate >= 10 ? rate.toFixed(0) : rate.toFixed(1)}/s${left}${detail === '' ? '' : ` · ${detail}`}`;
     stream.write(`\r\x1b[K${line.slice(0, (stream.columns ?? 100) - 1)}`);

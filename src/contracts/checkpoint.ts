@@ -22,4 +22,24 @@ export interface TrainingRecord {
   readonly trainedTokens: number;
   /** Last value of each training metric. */
   readonly metrics: Readonly<Record<string, number>>;
+  /** Digests of the rows themselves, replayed ones apart; `dataDigest` is over both. */
+  readonly data?: { readonly rows: number; readonly digest: string; readonly replay: string | null };
+  /** How the weights were trained, and what matrix products were computed in. */
+  readonly tuning?: Readonly<Record<string, unknown>>;
+  readonly compute?: string;
+  /** Version of this program. */
+  readonly codeVersion?: string;
+  /** Step whose weights these are, where validation chose them, and what it measured. */
+  readonly bestStep?: number;
+  readonly validation?: { readonly metric: string; readonly value: number };
+  /** Of a checkpoint that was merged from others; `parent` is the base. */
+  readonly merge?: MergeRecord;
+}
+
+export interface MergeRecord {
+  readonly method: string;
+  /** In the order in which they were given; the base apart. */
+  readonly parents: readonly { readonly name: string; readonly digest: string }[];
+  /** As merged, with every default filled in. */
+  readonly parameters: Readonly<Record<string, unknown>>;
 }

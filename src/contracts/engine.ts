@@ -1,5 +1,5 @@
 import type { Checkpoint } from './checkpoint.ts';
-import type { Learner, LearnerOptions } from './learner.ts';
+import type { Learner, LearnerOptions, LearnerPlan, StepShape } from './learner.ts';
 import type { Message, ToolCall, ToolDefinition } from './message.ts';
 import type { PluginHead } from './plugin.ts';
 
@@ -132,6 +132,12 @@ export interface Model {
   readonly vocabularySize: number;
   /** Id of the token that ends an assistant turn (the trained end of sequence). */
   readonly endOfTurn: number;
+  /** Id of the token that opens a sequence; null: the checkpoint has none. Absent: the engine can not tell. */
+  readonly beginOfSequence?: number | null;
+  /** Id of the token that fills batches elsewhere; null: the checkpoint has none. Absent: the engine can not tell. */
+  readonly padding?: number | null;
+  /** Whether the head over tokens is the embedding. Absent: the engine can not tell. */
+  readonly tiedHead?: boolean;
   /** What it was opened with that can change a result; enters the identity of a run. Absent: the engine has no such choice. */
   readonly settings?: ModelSettings;
 
@@ -163,8 +169,16 @@ export interface Model {
   /** Messages to prompt text through the checkpoint's chat template. */
   render(messages: readonly Message[], options?: RenderOptions): string;
 
+  /**
+   * One number a conversation, larger for a better one: of a checkpoint with a reward head, which neither generates nor
+   * scores. Absent: the checkpoint has none.
+   */
+  rewards?(conversations: readonly (readonly Message[])[]): Promise<readonly number[]>;
+
   /** A copy of the weights that can be trained. Only if the engine's `learn` is true. */
   learner?(options: LearnerOptions): Promise<Learner>;
+  /** What such a learner would take for steps of this shape. Opens nothing, takes no memory. */
+  planLearner?(options: LearnerOptions, shape: StepShape): Promise<LearnerPlan>;
 
   /** Frees memory. Later calls fail with a coded error. Idempotent. */
   close(): Promise<void>;

@@ -15,4 +15,5 @@ export type * from './store.ts';
 export type * from './suite.ts';
 export type * from './trace.ts';
 export type * from './trainer.ts';
+export type * from './training-export.ts';
 export type * from './validator.ts';

@@ -1,5 +1,5 @@
 /** The folders in which plugins live. A plugin's id is its path below that folder, without the extension. */
-export type PluginKind = 'engine' | 'judge' | 'trainer' | 'validator' | 'report';
+export type PluginKind = 'engine' | 'judge' | 'trainer' | 'validator' | 'report' | 'exporter';
 
 /** What every plugin says of itself. Made by the `define*` functions of `kit`. */
 export interface PluginHead<K extends PluginKind> {

@@ -1,8 +1,10 @@
 /** Live progress of long work. Goes to stderr, never into evidence. */
 export interface Progress {
-  /** Starts a line of work of `total` units (null = unknown). */
-  begin(label: string, total: number | null, unit: string): ProgressTask;
+  /** Starts a line of work of `total` units (null = unknown), of which `done` (default 0) were made before. */
+  begin(label: string, total: number | null, unit: string, done?: number): ProgressTask;
   note(text: string): void;
+  /** A line of seldom news about work that is under way; shown only where there is no live line. */
+  log?(text: string): void;
 }
 
 export interface ProgressTask {

@@ -37,6 +37,17 @@ export interface ReportInput {
     readonly trainedTokens: number;
     readonly losses: readonly number[];
     readonly parent: string;
+    /** Learning rate of each step. */
+    readonly learningRates?: readonly number[];
+    /** A metric of the validation split while training; null: could not be measured. */
+    readonly validation?: {
+      readonly metric: string;
+      readonly points: readonly { readonly step: number; readonly value: number | null; readonly best: boolean }[];
+    };
+    /** Step whose weights were saved, where validation chose it. */
+    readonly bestStep?: number;
+    /** Resolved settings of the recipe. */
+    readonly settings?: readonly { readonly name: string; readonly value: unknown; readonly from: string }[];
   } | null;
   /** Cases that went wrong or changed, most telling first. */
   readonly cases: readonly CaseReport[];

@@ -162,8 +162,11 @@ function findFailures(
 /** Failures in an order in which kinds take turns: rare kinds come in full before common ones repeat. */
 function takingTurns(failures: readonly Failure[], seed: number): Failure[] {
   const queues = new Map<string, Failure[]>();
-  for (const failure of new Random(seed, 'mine').shuffle(failures))
-    queues.set(failure.kind, [...(queues.get(failure.kind) ?? []), failure]);
+  for (const failure of new Random(seed, 'mine').shuffle(failures)) {
+    const queue = queues.get(failure.kind);
+    if (queue === undefined) queues.set(failure.kind, [failure]);
+    else queue.push(failure);
+  }
   const order = [...queues.keys()].sort();
   const taken: Failure[] = [];
   for (let turn = 0; taken.length < failures.length; turn++)

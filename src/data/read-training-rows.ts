@@ -1,125 +1,125 @@
-import type { TrainingMessage, TrainingRow } from '../contracts/index.ts';
-import { checkAgainst, compileSchema, digestOf, parseJsonl, readText } from '../kit/index.ts';
+import type { TrainingRow } from '../contracts/index.ts';
+import { type CupelError, isCupelError, kitErrors, readText, retold } from '../kit/index.ts';
 import { dataErrors } from './errors.ts';
+import { parseRecords } from './parse-records.ts';
+import { readerOf, readers } from './readers/choose-reader.ts';
+import { Columns } from './readers/columns.ts';
+import { presentFields } from './readers/present.ts';
+import { repeatedColumns } from './readers/repeats.ts';
+import type { RowFormat } from './readers/row-reader.ts';
+import { checkDepth, checkTexts } from './readers/sound.ts';
 
-const message = {
-  type: 'object',
-  additionalProperties: false,
-  required: ['role', 'content'],
-  properties: {
-    role: { enum: ['system', 'user', 'assistant', 'tool'] },
-    content: { type: 'string' },
-    weight: { type: 'number', minimum: 0, maximum: 1 },
-  },
-};
-const messages = { type: 'array', minItems: 1, items: message };
-const answerText = { anyOf: [{ type: 'string' }, { type: 'array', minItems: 1, maxItems: 1, items: message }] };
-
-const validateRow = compileSchema(
-  {
-    type: 'object',
-    additionalProperties: false,
-    properties: {
-      id: { type: 'string', minLength: 1 },
-      tags: { type: 'array', items: { type: 'string' } },
-      messages,
-      prompt: { anyOf: [{ type: 'string', minLength: 1 }, messages] },
-      chosen: answerText,
-      rejected: answerText,
-      text: { type: 'string' },
-    },
-  },
-  'training row',
-);
-
-interface RawRow {
-  readonly id?: string;
-  readonly tags?: readonly string[];
-  readonly messages?: readonly TrainingMessage[];
-  readonly prompt?: string | readonly TrainingMessage[];
-  readonly chosen?: string | readonly TrainingMessage[];
-  readonly rejected?: string | readonly TrainingMessage[];
-  readonly text?: string;
+/** Rows, how many of them were read as which format, and what was not read of them. */
+export interface TrainingData {
+  readonly rows: TrainingRow[];
+  readonly formats: Readonly<Partial<Record<RowFormat, number>>>;
+  /** Columns that no format has, or that repeat others, in order of appearance. */
+  readonly ignored: readonly { readonly name: string; readonly rows: number }[];
 }
 
 /**
- * Reads training rows from JSONL: `{messages}`, `{prompt, chosen, rejected}` (texts or message lists) or `{text}`, each
- * with optional `id` and `tags`. A row without id is called `line-<n>`.
- * @throws CUPEL_FILE_*, CUPEL_JSONL_INVALID, CUPEL_FIELD_*, CUPEL_DATA_*, with file:line.
+ * Reads training rows from JSON Lines or a JSON array, in any of the formats of docs/guides/training-data.md; the format
+ * of each row is told from its fields. A row without id is called `line-<n>` (of an array `row-<n>`).
+ * @throws the first bad row with file:line, and how many others there are: CUPEL_FILE_*, CUPEL_JSONL_INVALID,
+ * CUPEL_FIELD_*, CUPEL_DATA_*.
  */
+export async function readTrainingData(file: string): Promise<TrainingData> {
+  return parseTrainingData(await readText(file), file);
+}
+
+/** The rows of `readTrainingData`. */
 export async function readTrainingRows(file: string): Promise<TrainingRow[]> {
-  return parseTrainingRows(await readText(file), file);
+  return (await readTrainingData(file)).rows;
 }
 
 /** As `readTrainingRows`, from text; `file` is used in messages. */
 export function parseTrainingRows(text: string, file: string): TrainingRow[] {
+  return parseTrainingData(text, file).rows;
+}
+
+/** As `readTrainingData`, from text; `file` is used in messages. */
+export function parseTrainingData(text: string, file: string): TrainingData {
   const seen = new Map<string, number>();
-  const rows = parseJsonl(text, file).map(({ line, value }) => {
+  const rows: TrainingRow[] = [];
+  const formats: Partial<Record<RowFormat, number>> = {};
+  const columns = new Columns(readers);
+  const ignored = new Map<string, number>();
+  const faults = new Faults();
+  const records = parseRecords(text, file);
+  const array = /^\s*\[/u.test(text) && records.length > 0 && !Array.isArray(records[0]?.value);
+  for (const [index, { line, value }] of records.entries()) {
     const where = `${file}:${line}`;
-    const row = toRow(checkAgainst<RawRow>(validateRow, value, where), `line-${line}`, where);
-    const before = seen.get(row.id);
-    if (before !== undefined) {
-      throw dataErrors.CUPEL_DATA_DUPLICATE_ID({ message: `id "${row.id}" is also that of line ${before}`, where });
+    try {
+      const raw = objectOf(value, where);
+      checkDepth(raw, where);
+      const given = presentFields(raw);
+      const repeated = repeatedColumns(given);
+      const row = Object.fromEntries(Object.entries(given).filter(([name]) => !repeated.includes(name)));
+      const reader = readerOf(raw, row, where);
+      const { fields, ignored: unread } = columns.split(row, reader, where);
+      const { format, content } = reader.read(fields, where);
+      checkDepth(content, where);
+      checkTexts(content, where);
+      const id = fields['id'] === undefined ? (array ? `row-${index + 1}` : `line-${line}`) : String(fields['id']);
+      const before = seen.get(id);
+      if (before !== undefined) {
+        throw dataErrors.CUPEL_DATA_DUPLICATE_ID({ message: `id "${id}" is also that of line ${before}`, where });
+      }
+      seen.set(id, line);
+      const { tags } = fields as { readonly tags?: string | readonly string[] };
+      rows.push({ id, ...content, ...(tags === undefined ? {} : { tags: typeof tags === 'string' ? [tags] : tags }) });
+      formats[format] = (formats[format] ?? 0) + 1;
+      for (const name of [...repeated, ...unread]) ignored.set(name, (ignored.get(name) ?? 0) + 1);
+    } catch (error) {
+      if (!isCupelError(error)) throw error;
+      faults.add(error);
     }
-    seen.set(row.id, line);
-    return row;
-  });
+  }
+  faults.raise();
   if (rows.length === 0) throw dataErrors.CUPEL_DATA_NO_ROWS({ message: 'no rows', where: file });
-  return rows;
+  return { rows, formats, ignored: [...ignored].map(([name, count]) => ({ name, rows: count })) };
 }
 
-/** JSONL that `parseTrainingRows` reads back to equal rows. */
-export function formatTrainingRows(rows: readonly TrainingRow[]): string {
-  return rows.map((row) => `${JSON.stringify({ ...row, kind: undefined })}\n`).join('');
+/** Most columns that a message names. */
+const named = 10;
+
+/** What `CUPEL_DATA_COLUMNS_IGNORED` says of a dataset; null where every column was read. */
+export function ignoredColumns({ ignored }: Pick<TrainingData, 'ignored'>): string | null {
+  if (ignored.length === 0) return null;
+  const shown = ignored
+    .slice(0, named)
+    .map(({ name, rows }) => `${JSON.stringify(name.slice(0, 40))} (of ${rows} ${rows === 1 ? 'row' : 'rows'})`);
+  const more = ignored.length > named ? `, and ${ignored.length - named} more` : '';
+  return `${ignored.length} ${ignored.length === 1 ? 'column was' : 'columns were'} not read: ${shown.join(', ')}${more}`;
 }
 
-/** `sha256:<hex>` over the canonical rows, in their order. */
-export function digestRows(rows: readonly TrainingRow[]): string {
-  return digestOf(rows);
+function objectOf(value: unknown, where: string): Readonly<Record<string, unknown>> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  checkDepth(value, where);
+  throw kitErrors.CUPEL_FIELD_INVALID({
+    message: `a row must be object (is ${(JSON.stringify(value) ?? 'nothing').slice(0, 60)})`,
+    where,
+  });
 }
 
-function toRow(raw: RawRow, fallbackId: string, where: string): TrainingRow {
-  const id = raw.id ?? fallbackId;
-  const preference = raw.prompt !== undefined || raw.chosen !== undefined || raw.rejected !== undefined;
-  const kinds = [
-    raw.messages !== undefined ? 'messages' : '',
-    preference ? 'prompt, chosen, rejected' : '',
-    raw.text !== undefined ? 'text' : '',
-  ];
-  const found = kinds.filter((kind) => kind !== '');
-  if (found.length !== 1) {
-    throw dataErrors.CUPEL_DATA_ROW_KIND({
-      message: found.length === 0 ? 'no known kind of row' : `more than one kind of row: ${found.join(' and ')}`,
-      where,
-    });
+/** Refused rows: the first two and how many there are, because a wrong file has one error a row. */
+class Faults {
+  #first: CupelError | null = null;
+  #next: CupelError | null = null;
+  #count = 0;
+
+  add(error: CupelError): void {
+    this.#count++;
+    if (this.#first === null) this.#first = error;
+    else this.#next ??= error;
   }
-  if (raw.text !== undefined) return { id, kind: 'text', text: filled(raw.text, 'text', where) };
-  if (raw.messages !== undefined) {
-    const last = raw.messages.at(-1);
-    if (last?.role !== 'assistant') {
-      throw dataErrors.CUPEL_DATA_EMPTY_TARGET({
-        message: `the last message is of role "${last?.role ?? 'none'}", not assistant`,
-        where,
-      });
-    }
-    for (const one of raw.messages)
-      if (one.role === 'assistant' && one.weight !== 0) filled(one.content, 'an assistant message', where);
-    return { id, kind: 'messages', messages: raw.messages };
+
+  /** @throws the first fault, with the count of the others */
+  raise(): void {
+    const first = this.#first;
+    if (first === null) return;
+    if (this.#count === 1) throw first;
+    const next = this.#next?.where ?? 'an unknown place';
+    throw retold(first, `${first.message}; and ${this.#count - 1} other rows are refused, the next at ${next}`);
   }
-  const missing = (['prompt', 'chosen', 'rejected'] as const).find((name) => raw[name] === undefined);
-  if (missing !== undefined)
-    throw dataErrors.CUPEL_DATA_ROW_KIND({ message: `a preference row without "${missing}"`, where });
-  const prompt = typeof raw.prompt === 'string' ? [{ role: 'user' as const, content: raw.prompt }] : (raw.prompt ?? []);
-  const chosen = filled(textOf(raw.chosen), 'chosen', where);
-  const rejected = filled(textOf(raw.rejected), 'rejected', where);
-  return { id, kind: 'preference', prompt, chosen, rejected, ...(raw.tags === undefined ? {} : { tags: raw.tags }) };
-}
-
-function textOf(answer: RawRow['chosen']): string {
-  return typeof answer === 'string' ? answer : (answer?.[0]?.content ?? '');
-}
-
-function filled(text: string, what: string, where: string): string {
-  if (text.trim() !== '') return text;
-  throw dataErrors.CUPEL_DATA_EMPTY_TARGET({ message: `${what} is empty`, where });
 }

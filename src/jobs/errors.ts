@@ -14,7 +14,7 @@ export const jobErrors = defineErrors({
   CUPEL_CHECKPOINT_ADAPTER: {
     exit: 2,
     what: 'A checkpoint that is a base with an adapter was used for what only whole checkpoints can do.',
-    mend: 'Merge the adapter into its base with the tool that trained it, and name the merged checkpoint.',
+    mend: 'Merge the adapter into its base (`cupel merge-models --method adapter`, or a recipe with `tuning.save: model`), and name the merged checkpoint.',
   },
   CUPEL_ID_INVALID: {
     exit: 2,
@@ -95,5 +95,45 @@ export const jobErrors = defineErrors({
     exit: 130,
     what: 'The work was interrupted; everything finished is kept.',
     mend: 'Go on with `cupel resume`.',
+  },
+  CUPEL_RECIPE_INTERRUPTED: {
+    exit: 130,
+    what: 'A training was interrupted; what its last checkpoint holds is kept.',
+    mend: 'Give the same command again with --resume.',
+  },
+  CUPEL_RECIPE_UNFINISHED: {
+    exit: 2,
+    what: 'An interrupted training of the same name lies in the store, and it was not said what becomes of it.',
+    mend: 'Go on with --resume, or throw it away with --fresh.',
+  },
+  CUPEL_RECIPE_MEMORY: {
+    exit: 2,
+    what: 'The plan of a training needs more memory than this machine has free.',
+    mend: 'Use a smaller `microBatchTokens`, `recompute: true`, or `tuning: lora`; or say --ignore-memory.',
+  },
+  CUPEL_RECIPE_VALIDATION: {
+    exit: 2,
+    what: 'A recipe names a validation suite or metric that is not there, or asks for a sweep without one.',
+    mend: 'Name a suite that has a split `validation`, and one of its metrics.',
+  },
+  CUPEL_RECIPE_SWEEP: {
+    exit: 2,
+    what: 'A sweep can not be made as it is written.',
+    mend: 'Vary fields of the recipe, with at least two values that differ, in few combinations.',
+  },
+  CUPEL_TRAINER_NEEDS_NOTHING: {
+    exit: 2,
+    what: 'A trainer was to be set up that runs on nothing beside this package.',
+    mend: 'Set up `trl`; the other trainers are ready.',
+  },
+  CUPEL_EXPORT_BASE: {
+    exit: 2,
+    what: 'A training was to be exported whose base other programs can not read.',
+    mend: 'Name a Hugging Face folder as `base`.',
+  },
+  CUPEL_EXPORT_FOLDER: {
+    exit: 2,
+    what: 'The folder that an export would write to holds something already.',
+    mend: 'Choose another folder with -o, or empty it.',
   },
 });

@@ -28,6 +28,7 @@ export async function listAll(): Promise<Listing> {
       trainer: await family('trainer'),
       validator: await family('validator'),
       report: await family('report'),
+      exporter: await family('exporter'),
     },
     suites: (await listSuites(join(codeRoot(), 'suites'))).map(({ id, head, error }) => ({
       id,

@@ -3,12 +3,13 @@ import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import type { Checkpoint, Engine, Model, ModelSettings, Progress, RunStore, Suite } from '../contracts/index.ts';
 import { digestFolder, digestOf, ggufFileOf, isCupelError, kitErrors, nearest, readJson } from '../kit/index.ts';
-import { type Config, type EngineOptions, loadConfig, suiteFolder } from '../plugins/config.ts';
+import { bareConfig, type Config, type EngineOptions, loadConfig, suiteFolder } from '../plugins/config.ts';
 import { openRegistry, type Registry } from '../plugins/registry.ts';
 import { loadSuite } from '../plugins/suites.ts';
 import { openCheckpointStore, openRunStore, type StoredCheckpointStore } from '../store/index.ts';
 import { adaptedModel } from './adapted-model.ts';
 import { jobErrors } from './errors.ts';
+import type { Setting } from './recipe-settings.ts';
 
 /** What every job works on: the checked config, the plugins, the stores. */
 export interface Project {
@@ -45,7 +46,25 @@ export interface CheckpointInfo {
     readonly data: readonly string[];
     readonly replay: readonly string[];
     readonly dataDigest: string;
+    /** Learning rate of each step, and what was measured on the way, for the plot. */
+    readonly learningRates?: readonly number[];
+    readonly validation?: TrainingCurve;
+    /** Every resolved setting of the recipe and where it came from. */
+    readonly settings?: readonly Setting[];
+    readonly seed?: number;
+    /** Digest of everything that decides the result. */
+    readonly key?: string;
+    /** Step whose weights these are, where validation chose. */
+    readonly bestStep?: number;
+    /** Why it is this one of a sweep, in a sentence or two. */
+    readonly choice?: string;
   } | null;
+}
+
+/** A metric of the validation split over the training. */
+export interface TrainingCurve {
+  readonly metric: string;
+  readonly points: readonly { readonly step: number; readonly value: number | null; readonly best: boolean }[];
 }
 
 export interface ProjectOptions {
@@ -60,11 +79,23 @@ export interface ProjectOptions {
 
 /** Opens a project: reads the config, finds plugins, opens the stores. Changes nothing. */
 export async function openProject(options: ProjectOptions): Promise<Project> {
-  const config = await loadConfig(options.config, {
-    ...(options.store === undefined ? {} : { store: options.store }),
-    ...(options.split === undefined ? {} : { split: options.split }),
-    ...(options.threads === undefined ? {} : { threads: options.threads }),
-  });
+  return openWith(await loadConfig(options.config, overridesOf(options)), options);
+}
+
+/** A project without a config, for a recipe that stands alone: its store is `.cupel` beside the file. Changes nothing. */
+export function openBareProject(file: string, options: Omit<ProjectOptions, 'config'>): Promise<Project> {
+  return openWith(bareConfig(file, overridesOf(options)), options);
+}
+
+function overridesOf({ store, split, threads }: Omit<ProjectOptions, 'config'>) {
+  return {
+    ...(store === undefined ? {} : { store }),
+    ...(split === undefined ? {} : { split }),
+    ...(threads === undefined ? {} : { threads }),
+  };
+}
+
+async function openWith(config: Config, options: Omit<ProjectOptions, 'config'>): Promise<Project> {
   return {
     config,
     registry: await openRegistry({ files: config.plugins, trusted: options.trust === true }),

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { PromotionEntry, TrainingRecord } from '../contracts/index.ts';
 import { digestOf, readJson } from '../kit/index.ts';
 import { ensureKey, writePromotion } from '../provenance/index.ts';
@@ -9,7 +9,7 @@ import { jobErrors } from './errors.ts';
 import { collectRuns, judgeCandidate, policyOf, readVerdict, verdictFile } from './gate.ts';
 import { checkpointDigest, type CheckpointInfo, findCheckpoint, type Project, wholeCheckpoint } from './project.ts';
 import { metricsOf, writeReports } from './report.ts';
-import { readRows } from './train.ts';
+import { readRows } from './training-data.ts';
 
 /**
  * Makes a candidate current: copies its folder into the store, writes and signs the evidence, appends to the channel's
@@ -65,7 +65,11 @@ export async function promoteCandidate(project: Project, candidate: string): Pro
         ? []
         : [
             {
-              name: [...(info.training?.data ?? []), ...(info.training?.replay ?? [])].join(' + ') || 'training data',
+              // Ids, or files of this machine, whose folders are nobody's business.
+              name:
+                [...(info.training?.data ?? []), ...(info.training?.replay ?? [])]
+                  .map((dataset) => basename(dataset))
+                  .join(' + ') || 'training data',
               digest: record.dataDigest,
             },
           ],

@@ -14,6 +14,7 @@ import type {
 } from '../contracts/index.ts';
 import { digestOf, isCupelError, packageRoot, readText, writeFileAtomic } from '../kit/index.ts';
 import { compareRuns, estimate, naiveGates } from '../gate/index.ts';
+import { trainingSplit } from '../plugins/recipe.ts';
 import { summarisePairwise } from '../run/index.ts';
 import { attackMatrix } from '../stats/attack-matrix.ts';
 import { lengthControlledWinRate } from '../stats/index.ts';
@@ -127,7 +128,7 @@ async function reportInput(
     cases: await caseReports(project, subject, baseline),
     lengthControl: await lengthControl(project, subject),
     provenance: await provenance(subject, verdict),
-    notes: [...project.config.notes, ...settingNotes(subject)],
+    notes: [...project.config.notes, ...settingNotes(subject), ...choiceNotes(subject)],
     date,
   };
 }
@@ -148,6 +149,23 @@ function settingNotes({ runs, info }: Subject): string[] {
       ? []
       : ['Measured with an adapter beside the weights; its digest is over both.']),
   ];
+}
+
+/** Says why a sweep chose this one, and where the cases that chose the weights are those that measure them. */
+function choiceNotes({ runs, others, info }: Subject): string[] {
+  const { validation, bestStep, choice } = info.training ?? {};
+  const notes = choice === undefined ? [] : [`Chosen by a sweep. ${choice}`];
+  if (validation === undefined || (bestStep === undefined && choice === undefined)) return notes;
+  const suite = validation.metric.split('/')[0] ?? '';
+  const measured = [...runs, ...others].some(
+    ({ run: { identity } }) => identity.suite.id === suite && identity.split === trainingSplit,
+  );
+  return measured
+    ? [
+        ...notes,
+        `The weights were chosen by ${validation.metric} on split ${trainingSplit}, and values of suite ${suite} on that split are shown here: they are optimistic.`,
+      ]
+    : notes;
 }
 
 async function openSubject(project: Project, id: string): Promise<Subject> {

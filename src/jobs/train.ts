@@ -1,18 +1,21 @@
 import { existsSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
-import type { Learner, Model, TrainEvent, TrainingRow, TrainPlan } from '../contracts/index.ts';
+import { basename, resolve } from 'node:path';
+import type { TrainEvent, TrainPlan } from '../contracts/index.ts';
 import { writeFileAtomic } from '../kit/index.ts';
 import { corruptLabels, digestRows, formatTrainingRows, readTrainingRows } from '../data/index.ts';
 import type { TrainStep } from '../plugins/config.ts';
-import { trainServices } from '../train/index.ts';
 import { jobErrors } from './errors.ts';
+import { withTrainJob } from './train-job.ts';
+import { snapshotInfo } from './train-validation.ts';
+import { readRows, reviewTrainingData } from './training-data.ts';
+import { extendedBase } from './extend-vocabulary.ts';
 import {
   checkNewId,
   checkpointDigest,
   type CheckpointInfo,
   findCheckpoint,
   findDataset,
-  openModel,
   type Project,
 } from './project.ts';
 
@@ -36,41 +39,53 @@ export async function trainCheckpoint(
 ): Promise<TrainedCheckpoint | TrainPlan> {
   checkNewId(step.checkpoint, project.config.checkpoints, 'train.checkpoint');
   const trainer = await project.registry.load('trainer', step.trainer);
-  const data = await readRows(project, step.data);
+  const say = (text: string): void => project.progress.note(text);
+  const data = await readRows(project, step.data, say);
   const replay =
-    step.replay === null ? null : { rows: await readRows(project, step.replay.data), perStep: step.replay.perStep };
-  const base = step.base === null ? null : await findCheckpoint(project, step.base);
+    step.replay === null
+      ? null
+      : { rows: await readRows(project, step.replay.data, say), perStep: step.replay.perStep };
+  const named = step.base === null ? null : await findCheckpoint(project, step.base);
+  const asked = trainer.vocabulary?.(step.parameters) ?? null;
+  const base =
+    named === null || asked === null || options.planOnly === true
+      ? named
+      : await extendedBase(project, named, { id: step.checkpoint, options: asked, rows: data, data: step.data });
+  const teacher = trainer.teacher?.(step.parameters) ?? null;
   const folder = project.at('candidates', step.checkpoint);
+  const taught = teacher === null ? null : await findCheckpoint(project, teacher);
+  refuseOwnOutput(folder, { base: named, teacher: taught }, 'train.checkpoint');
   // Beside the finished one, which stays until the new one is whole.
   const output = `${folder}.new`;
   const parent = base === null ? 'none' : await checkpointDigest(base);
-  const opened = trainer.needs === 'learner' ? await openLearner(project, base, step) : { model: null, learner: null };
-  const job = {
+  const task = {
     id: step.checkpoint,
-    base: base === null ? null : { id: base.id, path: base.path },
-    ...opened,
-    services: trainer.needs === 'learner' ? trainServices : null,
+    trainer: step.trainer,
+    base,
+    teacher: taught,
     data,
     replay,
     parameters: step.parameters,
     seed: project.config.seed,
     output,
+    work: null,
+    resume: false,
+    validation: null,
   };
-  try {
+  return withTrainJob(project, trainer, task, async (job) => {
     const plan = await trainer.plan(job);
     if (options.planOnly === true) return plan;
     // What an interrupted attempt left.
     for (const left of [output, `${output}.partial`]) await rm(left, { recursive: true, force: true });
-    const task = project.progress.begin(`train ${step.checkpoint}`, plan.steps, 'steps');
-    const result = await trainer.train(job, (event) => show(project, task, event), project.signal);
-    task.end(
+    const progress = project.progress.begin(`train ${step.checkpoint}`, plan.steps, 'steps');
+    await reviewTrainingData(project, { rows: data, replay }, (event) => show(project, progress, event));
+    const result = await trainer.train(job, (event) => show(project, progress, event), project.signal);
+    progress.end(
       `${result.steps} steps, ${result.trainedTokens} trained tokens, loss ${result.losses.at(-1)?.toFixed(4) ?? '-'}`,
     );
     await replaceFolder(output, folder);
     const info: CheckpointInfo = {
-      id: step.checkpoint,
-      path: folder,
-      engine: null,
+      ...snapshotInfo(step.checkpoint, folder, base),
       role: step.role,
       description: step.description,
       training: {
@@ -93,14 +108,28 @@ export async function trainCheckpoint(
       trainedTokens: result.trainedTokens,
       metrics: result.metrics,
     };
-  } finally {
-    await opened.learner?.close();
-    await opened.model?.close();
+  });
+}
+
+/** @throws CUPEL_ID_INVALID where the result would be written over what it is trained from */
+export function refuseOwnOutput(
+  folder: string,
+  sources: Readonly<Record<'base' | 'teacher', CheckpointInfo | null>>,
+  where: string,
+): void {
+  for (const [what, info] of Object.entries(sources)) {
+    if (info === null || ![info.path, info.adapter ?? info.path].some((path) => resolve(path) === resolve(folder)))
+      continue;
+    throw jobErrors.CUPEL_ID_INVALID({
+      message: `"${basename(folder)}" is the ${what} of this training, and would be overwritten by its result`,
+      where,
+      remedy: 'Choose another name for what is made.',
+    });
   }
 }
 
 /** Puts a finished folder in the place of an older one; a crash leaves one of the two under its name or beside it. */
-async function replaceFolder(from: string, to: string): Promise<void> {
+export async function replaceFolder(from: string, to: string): Promise<void> {
   await rm(`${to}.old`, { recursive: true, force: true });
   if (existsSync(to)) await rename(to, `${to}.old`);
   await rename(from, to);
@@ -127,37 +156,9 @@ export async function corruptDataset(
   return { dataset: step.dataset, rows: rows.length, digest: digestRows(rows) };
 }
 
-/** Training rows of datasets by id or path, one after another. */
-export async function readRows(project: Project, names: readonly string[]): Promise<TrainingRow[]> {
-  return (await Promise.all(names.map((name) => readTrainingRows(findDataset(project, name))))).flat();
-}
-
-async function openLearner(
-  project: Project,
-  base: CheckpointInfo | null,
-  step: TrainStep,
-): Promise<{ model: Model; learner: Learner }> {
-  if (base === null) {
-    throw jobErrors.CUPEL_ENGINE_CANNOT_LEARN({
-      message: `trainer "${step.trainer}" needs a base checkpoint`,
-      remedy: 'Name one with `base`.',
-    });
-  }
-  const { model } = await openModel(project, base, { plain: true });
-  if (model.learner === undefined) {
-    await model.close();
-    throw jobErrors.CUPEL_ENGINE_CANNOT_LEARN({
-      message: `${model.engine} cannot train checkpoint "${base.id}"`,
-      where: base.path,
-    });
-  }
-  return { model, learner: await model.learner({ threads: project.config.threads }) };
-}
-
 function show(project: Project, task: ReturnType<Project['progress']['begin']>, event: TrainEvent): void {
   if (event.type === 'warning') project.progress.note(`  ${event.code}: ${event.message}`);
-  else {
-    task.advance();
-    task.detail(`loss ${event.loss.toFixed(4)}`);
-  }
+  if (event.type !== 'step') return;
+  task.advance();
+  task.detail(`loss ${event.loss.toFixed(4)}`);
 }

@@ -1,4 +1,4 @@
-import type { Engine, Judge, Report, Trainer, Validator } from '../contracts/index.ts';
+import type { Engine, Judge, Report, Trainer, TrainingExporter, Validator } from '../contracts/index.ts';
 
 type Body<T extends { kind: string }> = Omit<T, 'kind'>;
 
@@ -8,6 +8,11 @@ export const defineEngine = (engine: Body<Engine>): Engine => ({ kind: 'engine',
 export const defineJudge = (judge: Body<Judge>): Judge => ({ kind: 'judge', ...judge });
 /** Declares a trainer: the default export of a file in `trainers/`. */
 export const defineTrainer = (trainer: Body<Trainer>): Trainer => ({ kind: 'trainer', ...trainer });
+/** Declares an exporter of trainings: the default export of a file in `trainers/exports/`. */
+export const defineTrainingExporter = (exporter: Body<TrainingExporter>): TrainingExporter => ({
+  kind: 'exporter',
+  ...exporter,
+});
 /** Declares a validator: the default export of a file in `suites/validators/`. */
 export const defineValidator = (validator: Body<Validator>): Validator => ({ kind: 'validator', ...validator });
 /** Declares a report: the default export of a file in `reports/`. */

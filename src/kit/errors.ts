@@ -45,6 +45,13 @@ export function isCupelError(error: unknown): error is CupelError {
   return typeof error === 'object' && error !== null && marker in error;
 }
 
+/** The same error, told with another message and place; its code, exit and remedy stay. */
+export function retold(error: CupelError, message: string, where: string | undefined = error.where): CupelError {
+  const { code, exit, remedy, cause } = error;
+  const detail = { message, ...(where === undefined ? {} : { where }), ...(cause === undefined ? {} : { cause }) };
+  return new CupelError(code, { exit, what: message, mend: remedy }, detail);
+}
+
 /** Message, place, remedy and code as a person reads them. */
 export function formatError(error: CupelError): string {
   const where = error.where === undefined ? '' : `\n  at: ${error.where}`;

@@ -8,8 +8,20 @@ export * from './json-style.ts';
 export * from './jsonl.ts';
 export { kitErrors } from './kit-errors.ts';
 export * from './paths.ts';
+export * from './process-claim.ts';
 export * from './random.ts';
-export * from './safetensors.ts';
+export {
+  decodeSafetensors,
+  encodeSafetensors,
+  readSafetensors,
+  type Safetensors,
+  type Tensor,
+  type TensorDtype,
+  type TensorEntry,
+  writeSafetensors,
+} from './safetensors.ts';
 export * from './run-identity.ts';
 export * from './schema.ts';
+export * from './tensor-stream.ts';
+export * from './vocabulary-difference.ts';
 export * from './words.ts';

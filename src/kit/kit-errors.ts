@@ -56,4 +56,9 @@ export const kitErrors = defineErrors({
     what: 'A tensor of a safetensors file has a type, shape or position that can not be.',
     mend: 'Write the file again with a tool that keeps to the format.',
   },
+  CUPEL_SAFETENSORS_INDEX: {
+    exit: 2,
+    what: 'A checkpoint folder has no weights in safetensors, or its index of shards does not fit the shards.',
+    mend: 'Copy or download the whole checkpoint again, with every file that model.safetensors.index.json names.',
+  },
 });

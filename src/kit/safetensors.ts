@@ -18,6 +18,15 @@ export interface Safetensors {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
+/** Where a tensor lies in a file: bytes from the start of the data. */
+export interface TensorEntry {
+  readonly name: string;
+  readonly dtype: TensorDtype;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+}
+
 /** Largest header that the format allows, in bytes. */
 const maxHeaderBytes = 100_000_000;
 const dtypeBytes: Readonly<Record<TensorDtype, number>> = { F32: 4, F16: 2, BF16: 2 };
@@ -59,79 +68,157 @@ export function encodeSafetensors(
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array {
   const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const tensor of sorted) {
+    const expected = elementsOf(tensor.shape);
+    if (expected !== tensor.data.length) {
+      throw kitErrors.CUPEL_SAFETENSORS_TENSOR({
+        message: `tensor "${tensor.name}" has shape [${tensor.shape.join(', ')}] and ${tensor.data.length} values`,
+        where: tensor.name,
+      });
+    }
+  }
+  const { head, dataBytes } = encodeHeader(sorted, metadata);
+  const bytes = new Uint8Array(head.length + dataBytes);
+  bytes.set(head);
+  let position = head.length;
+  for (const { dtype, data } of sorted) {
+    const encoded = encodeValues(data, dtype);
+    bytes.set(encoded, position);
+    position += encoded.length;
+  }
+  return bytes;
+}
+
+/**
+ * Length and JSON header of a file whose tensors lie in this order, without gaps.
+ * @throws CUPEL_SAFETENSORS_TENSOR where a name occurs twice
+ */
+export function encodeHeader(
+  tensors: readonly Pick<Tensor, 'name' | 'dtype' | 'shape'>[],
+  metadata: Readonly<Record<string, string>>,
+): { readonly head: Uint8Array; readonly dataBytes: number } {
   // Without a prototype, a tensor named like one of its members is a name like any other.
   const header = Object.assign(Object.create(null) as Record<string, unknown>, {
     __metadata__: { format: 'pt', ...metadata },
   });
   let offset = 0;
-  for (const tensor of sorted) {
-    const expected = tensor.shape.reduce((product, size) => product * size, 1);
-    if (expected !== tensor.data.length || Object.hasOwn(header, tensor.name)) {
-      throw kitErrors.CUPEL_SAFETENSORS_TENSOR({
-        message: Object.hasOwn(header, tensor.name)
-          ? `the tensor name "${tensor.name}" occurs twice`
-          : `tensor "${tensor.name}" has shape [${tensor.shape.join(', ')}] and ${tensor.data.length} values`,
-        where: tensor.name,
-      });
+  for (const { name, dtype, shape } of tensors) {
+    if (Object.hasOwn(header, name)) {
+      throw kitErrors.CUPEL_SAFETENSORS_TENSOR({ message: `the tensor name "${name}" occurs twice`, where: name });
     }
-    const end = offset + tensor.data.length * dtypeBytes[tensor.dtype];
-    header[tensor.name] = { dtype: tensor.dtype, shape: tensor.shape, data_offsets: [offset, end] };
+    const end = offset + elementsOf(shape) * dtypeBytes[dtype];
+    header[name] = { dtype, shape, data_offsets: [offset, end] };
     offset = end;
   }
   const text = new TextEncoder().encode(JSON.stringify(header));
   const headerLength = Math.ceil(text.length / 8) * 8;
-  const bytes = new Uint8Array(8 + headerLength + offset);
-  const view = new DataView(bytes.buffer);
-  view.setBigUint64(0, BigInt(headerLength), true);
-  bytes.fill(0x20, 8, 8 + headerLength);
-  bytes.set(text, 8);
-  let position = 8 + headerLength;
-  for (const { dtype, data } of sorted) {
-    for (const value of data) {
-      if (dtype === 'F32') view.setFloat32(position, value, true);
-      else view.setUint16(position, dtype === 'F16' ? toHalf(value) : toBfloat(value), true);
-      position += dtypeBytes[dtype];
-    }
-  }
-  return bytes;
+  const head = new Uint8Array(8 + headerLength);
+  new DataView(head.buffer).setBigUint64(0, BigInt(headerLength), true);
+  head.fill(0x20, 8);
+  head.set(text, 8);
+  return { head, dataBytes: offset };
 }
 
 /** Parses the bytes of a safetensors file; `file` names it in errors. */
 export function decodeSafetensors(bytes: Uint8Array, file: string): Safetensors {
+  const headerLength = headerLengthOf(bytes, bytes.length, file);
+  const start = 8 + headerLength;
+  const { entries, metadata } = decodeHeader(bytes.subarray(8, start), bytes.length - start, file);
+  const tensors = new Map<string, Tensor>();
+  for (const { name, dtype, shape, begin, end } of entries.values()) {
+    tensors.set(name, { name, dtype, shape, data: decodeValues(bytes.subarray(start + begin, start + end), dtype) });
+  }
+  return { tensors, metadata };
+}
+
+/** Bytes of the JSON header, of a file that starts with `bytes`. @throws CUPEL_SAFETENSORS_TRUNCATED, _HEADER */
+export function headerLengthOf(bytes: Uint8Array, fileLength: number, file: string): number {
   const truncated = (message: string): Error => kitErrors.CUPEL_SAFETENSORS_TRUNCATED({ message, where: file });
   if (bytes.length < 8) throw truncated(`the file has ${bytes.length} bytes, fewer than the 8 of the header length`);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const headerLength = Number(view.getBigUint64(0, true));
+  const headerLength = Number(new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true));
   if (headerLength > maxHeaderBytes) {
     throw kitErrors.CUPEL_SAFETENSORS_HEADER({
       message: `the header claims ${headerLength} bytes; the limit is ${maxHeaderBytes}`,
       where: file,
     });
   }
-  if (8 + headerLength > bytes.length) {
-    throw truncated(`the header claims ${headerLength} bytes; the file has ${bytes.length - 8} after its length`);
+  if (8 + headerLength > fileLength) {
+    throw truncated(`the header claims ${headerLength} bytes; the file has ${fileLength - 8} after its length`);
   }
-  const header = parseHeader(bytes.subarray(8, 8 + headerLength), file);
-  const start = 8 + headerLength;
-  const available = bytes.length - start;
-  const tensors = new Map<string, Tensor>();
-  const ranges: { name: string; begin: number; end: number }[] = [];
+  return headerLength;
+}
+
+/**
+ * The checked JSON header of a file with `available` bytes of data.
+ * @throws CUPEL_SAFETENSORS_TRUNCATED, CUPEL_SAFETENSORS_HEADER, CUPEL_SAFETENSORS_TENSOR
+ */
+export function decodeHeader(
+  bytes: Uint8Array,
+  available: number,
+  file: string,
+): { readonly entries: ReadonlyMap<string, TensorEntry>; readonly metadata: Readonly<Record<string, string>> } {
+  const header = parseHeader(bytes, file);
+  const entries = new Map<string, TensorEntry>();
   for (const [name, entry] of Object.entries(header)) {
     if (name === '__metadata__') continue;
-    const { dtype, shape, begin, end } = checkEntry(name, entry, file);
-    if (end > available)
-      throw truncated(`tensor "${name}" ends at byte ${end}; the file has ${available} bytes of data`);
-    ranges.push({ name, begin, end });
-    const data = new Float32Array((end - begin) / dtypeBytes[dtype]);
-    for (let index = 0; index < data.length; index++) {
-      const position = start + begin + index * dtypeBytes[dtype];
-      if (dtype === 'F32') data[index] = view.getFloat32(position, true);
-      else data[index] = (dtype === 'F16' ? fromHalf : fromBfloat)(view.getUint16(position, true));
+    const checked = checkEntry(name, entry, file);
+    if (checked.end > available) {
+      throw kitErrors.CUPEL_SAFETENSORS_TRUNCATED({
+        message: `tensor "${name}" ends at byte ${checked.end}; the file has ${available} bytes of data`,
+        where: file,
+      });
     }
-    tensors.set(name, { name, dtype, shape, data });
+    entries.set(name, { name, ...checked });
   }
-  checkCover(ranges, available, file);
-  return { tensors, metadata: checkMetadata(header['__metadata__'], file) };
+  checkCover([...entries.values()], available, file);
+  return { entries, metadata: checkMetadata(header['__metadata__'], file) };
+}
+
+/** Values of a tensor from its bytes. */
+function decodeValues(bytes: Uint8Array, dtype: TensorDtype): Float32Array {
+  const values = new Float32Array(bytes.length / dtypeBytes[dtype]);
+  storedPart(values, dtype).set(bytes);
+  return widen(values, dtype);
+}
+
+/** The end of the memory of `values`, as long as the tensor is in a file. */
+export function storedPart(values: Float32Array, dtype: TensorDtype): Uint8Array {
+  const bytes = values.length * dtypeBytes[dtype];
+  return new Uint8Array(values.buffer, values.byteOffset + values.byteLength - bytes, bytes);
+}
+
+/**
+ * Widens in place what lies in `storedPart`: no second copy of a tensor is ever needed, because value i ends before
+ * half i + 1 begins. The machines that this runs on are little-endian, as the format is.
+ */
+export function widen(values: Float32Array, dtype: TensorDtype): Float32Array {
+  if (dtype === 'F32') return values;
+  const stored = storedPart(values, dtype);
+  const halves = new Uint16Array(stored.buffer, stored.byteOffset, values.length);
+  if (dtype === 'F16') {
+    for (let index = 0; index < values.length; index++) values[index] = fromHalf(halves[index] as number);
+  } else {
+    const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+    for (let index = 0; index < bits.length; index++) bits[index] = (halves[index] as number) << 16;
+  }
+  return values;
+}
+
+/** Bytes of a tensor from its values; F16 and BF16 are rounded to nearest, ties to even. */
+export function encodeValues(data: Float32Array, dtype: TensorDtype): Uint8Array {
+  if (dtype === 'F32') return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  const halves = new Uint16Array(data.length);
+  if (dtype === 'F16') {
+    for (let index = 0; index < halves.length; index++) halves[index] = toHalf(data[index] as number);
+  } else {
+    const bits = new Uint32Array(data.buffer, data.byteOffset, data.length);
+    for (let index = 0; index < halves.length; index++) halves[index] = toBfloat(bits[index] as number);
+  }
+  return new Uint8Array(halves.buffer);
+}
+
+function elementsOf(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
 }
 
 function parseHeader(bytes: Uint8Array, file: string): Record<string, unknown> {
@@ -182,7 +269,7 @@ function checkEntry(
 }
 
 /** The tensors must cover the data without overlap and without holes, so that nothing can hide in the file. */
-function checkCover(ranges: { name: string; begin: number; end: number }[], available: number, file: string): void {
+function checkCover(ranges: TensorEntry[], available: number, file: string): void {
   ranges.sort((a, b) => a.begin - b.begin || a.end - b.end);
   let position = 0;
   for (const { name, begin, end } of ranges) {
@@ -212,16 +299,10 @@ function isSizes(value: unknown): value is number[] {
 
 const scratch = new DataView(new ArrayBuffer(4));
 
-function toBfloat(value: number): number {
-  scratch.setFloat32(0, value);
-  const bits = scratch.getUint32(0);
-  if (Number.isNaN(value)) return (bits >>> 16) | 0x40;
-  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
-}
-
-function fromBfloat(bits: number): number {
-  scratch.setUint32(0, bits << 16);
-  return scratch.getFloat32(0);
+/** From the bits of an f32; a NaN stays one. */
+function toBfloat(bits: number): number {
+  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40;
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }
 
 /** IEEE 754 binary16, rounded to nearest even. */

@@ -30,13 +30,23 @@ export function compileSchema(schema: unknown, where: string): ValidateFunction 
   }
 }
 
-/** Validates a value that a person wrote. @throws CUPEL_FIELD_UNKNOWN, CUPEL_FIELD_INVALID naming file and path. */
-export function checkAgainst<T>(validate: ValidateFunction, value: unknown, file: string): T {
+type PlaceOf = (path: readonly string[], unknownMember?: string) => string;
+
+/**
+ * Validates a value that a person wrote. @throws CUPEL_FIELD_UNKNOWN, CUPEL_FIELD_INVALID naming file and path
+ * @param placeOf where the value at a path stands, or its unknown member, for `where`; default: the file and the path
+ */
+export function checkAgainst<T>(
+  validate: ValidateFunction,
+  value: unknown,
+  file: string,
+  placeOf: PlaceOf = (parts) => `${file}: ${parts.join('.') || 'the document'}`,
+): T {
   if (validate(value)) return value as T;
-  throw toError(validate.errors ?? [], value, file, validate.schema);
+  throw toError(validate.errors ?? [], value, placeOf, validate.schema);
 }
 
-function toError(errors: readonly ErrorObject[], value: unknown, file: string, schema: unknown): CupelError {
+function toError(errors: readonly ErrorObject[], value: unknown, placeOf: PlaceOf, schema: unknown): CupelError {
   const unknown = errors.find(
     (error) => error.keyword === 'additionalProperties' || error.keyword === 'unevaluatedProperties',
   );
@@ -50,7 +60,7 @@ function toError(errors: readonly ErrorObject[], value: unknown, file: string, s
     const near = nearest(name, known);
     return kitErrors.CUPEL_FIELD_UNKNOWN({
       message: `unknown field "${name}"${near === null ? '' : `; did you mean "${near}"?`}`,
-      where: `${file}: ${path(unknown.instancePath)}`,
+      where: placeOf(partsOf(unknown.instancePath), name),
       remedy:
         near === null
           ? `Remove it. Known fields: ${known.join(', ')}.`
@@ -62,7 +72,7 @@ function toError(errors: readonly ErrorObject[], value: unknown, file: string, s
   const shown = JSON.stringify(seen) ?? 'nothing';
   return kitErrors.CUPEL_FIELD_INVALID({
     message: `${path(error?.instancePath ?? '')} ${error?.message ?? 'is not valid'}${error?.keyword === 'enum' ? `: ${(error.params as { allowedValues: unknown[] }).allowedValues.join(', ')}` : ''} (is ${shown.length > 80 ? shown.slice(0, 80) + '…' : shown})`,
-    where: `${file}: ${path(error?.instancePath ?? '')}`,
+    where: placeOf(partsOf(error?.instancePath ?? '')),
   });
 }
 
@@ -84,15 +94,19 @@ export function nearest(name: string, known: readonly string[]): string | null {
   return ranked[0]?.candidate ?? null;
 }
 
-function editDistance(a: string, b: string): number {
+/** Edits of one character, neighbours that changed places being one edit too (optimal string alignment). */
+export function editDistance(a: string, b: string): number {
+  let before: number[] = [];
   let previous = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
     const current = [i];
     for (let j = 1; j <= b.length; j++) {
       const substitution = (previous[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      current.push(Math.min(substitution, (previous[j] as number) + 1, (current[j - 1] as number) + 1));
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const swap = swapped ? (before[j - 2] as number) + 1 : Infinity;
+      current.push(Math.min(substitution, swap, (previous[j] as number) + 1, (current[j - 1] as number) + 1));
     }
-    previous = current;
+    [before, previous] = [previous, current];
   }
   return previous[b.length] as number;
 }
@@ -103,9 +117,15 @@ function path(instancePath: string): string {
 
 function at(value: unknown, instancePath: string): unknown {
   let node = value;
-  for (const part of instancePath.split('/').slice(1))
-    node = (node as Record<string, unknown> | undefined)?.[part.replace(/~1/g, '/').replace(/~0/g, '~')];
+  for (const part of partsOf(instancePath)) node = (node as Record<string, unknown> | undefined)?.[part];
   return node;
+}
+
+function partsOf(instancePath: string): string[] {
+  return instancePath
+    .split('/')
+    .slice(1)
+    .map((part) => part.replace(/~1/g, '/').replace(/~0/g, '~'));
 }
 
 function check(schema: unknown, where: string): void {

@@ -1,5 +1,5 @@
 import type { OpenOptions } from '../contracts/index.ts';
-import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { checkAgainst, codeRoot, compileSchema, readText } from '../kit/index.ts';
 import { parseYaml } from './suite-cases.ts';
 import configSchema from './config.schema.json' with { type: 'json' };
@@ -153,6 +153,33 @@ export async function loadConfig(
     datasets: mapValues(raw.datasets ?? {}, absolute),
     budgetSeconds: raw.budgetSeconds ?? null,
     pipeline: (raw.pipeline ?? []).map((step) => withDefaults(step)),
+  };
+}
+
+/** The config of a folder that has none: every default, the store beside the file that is worked on. */
+export function bareConfig(
+  path: string,
+  overrides: { readonly store?: string; readonly split?: string; readonly threads?: number } = {},
+): Config {
+  const file = resolve(path);
+  return {
+    project: basename(dirname(file)) || 'project',
+    file,
+    store: overrides.store === undefined ? join(dirname(file), '.cupel') : resolve(overrides.store),
+    channel: 'main',
+    seed: 0,
+    threads: overrides.threads ?? 2,
+    engine: {},
+    split: overrides.split ?? 'all',
+    policy: null,
+    reports: [],
+    validityMetric: null,
+    plugins: [],
+    notes: [],
+    checkpoints: {},
+    datasets: {},
+    budgetSeconds: null,
+    pipeline: [],
   };
 }
 

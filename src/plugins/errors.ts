@@ -21,4 +21,9 @@ export const pluginErrors = defineErrors({
     what: 'A config names plugins, which are code, and the folder is not trusted.',
     mend: 'Read the plugin files, then run again with --trust.',
   },
+  CUPEL_RECIPE_SPLIT: {
+    exit: 2,
+    what: 'A recipe wants to measure its checkpoints on another split than validation.',
+    mend: 'Leave `split` out. What chooses a checkpoint must never be what the gate measures it on.',
+  },
 });

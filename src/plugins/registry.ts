@@ -2,7 +2,16 @@ import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, extname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { Engine, Judge, PluginHead, PluginKind, Report, Trainer, Validator } from '../contracts/index.ts';
+import type {
+  Engine,
+  Judge,
+  PluginHead,
+  PluginKind,
+  Report,
+  Trainer,
+  TrainingExporter,
+  Validator,
+} from '../contracts/index.ts';
 import { codeRoot, nearest } from '../kit/index.ts';
 import { pluginErrors } from './errors.ts';
 
@@ -12,6 +21,7 @@ interface PluginTypes {
   readonly trainer: Trainer;
   readonly validator: Validator;
   readonly report: Report;
+  readonly exporter: TrainingExporter;
 }
 
 /** Where each family lives, below the root of the code. A plugin's id is its path below that folder. */
@@ -21,6 +31,7 @@ const folders: Readonly<Record<PluginKind, string>> = {
   trainer: 'trainers',
   validator: 'suites/validators',
   report: 'reports',
+  exporter: 'trainers/exports',
 };
 
 const notPlugins = new Set(['lib', 'crates', 'target', 'errors']);
@@ -109,7 +120,7 @@ async function loadOwn(options: RegistryOptions): Promise<{ id: string; plugin: 
   }
   const { createJiti } = await import('jiti');
   const jiti = createJiti(import.meta.url, { interopDefault: false });
-  return Promise.all(
+  const own = await Promise.all(
     files.map(async (file) => {
       let module: { default?: unknown };
       try {
@@ -120,16 +131,47 @@ async function loadOwn(options: RegistryOptions): Promise<{ id: string; plugin: 
       return { id: basename(file, extname(file)), plugin: check(module.default, null, file) };
     }),
   );
+  for (const [index, { id, plugin }] of own.entries()) {
+    if (own.findIndex((other) => other.id === id && other.plugin.kind === plugin.kind) === index) continue;
+    throw pluginErrors.CUPEL_PLUGIN_INVALID({
+      message: `two plugins of the config would be the ${plugin.kind} "${id}"`,
+      where: files[index] as string,
+      remedy: 'The id of a plugin is the name of its file: rename one of them.',
+    });
+  }
+  return own;
 }
 
 function check(value: unknown, kind: PluginKind | null, file: string): PluginHead<PluginKind> {
   const plugin = value as Partial<PluginHead<PluginKind>> | undefined;
-  const known = typeof plugin?.kind === 'string' && plugin.kind in folders;
+  const known = typeof plugin?.kind === 'string' && Object.hasOwn(folders, plugin.kind);
   if (!plugin || !known || (kind !== null && plugin.kind !== kind)) {
     throw pluginErrors.CUPEL_PLUGIN_INVALID({
       message: `the default export is ${known ? `a ${plugin?.kind}` : 'no plugin'}${kind === null ? '' : `, expected a ${kind}`}`,
       where: file,
     });
   }
+  const missing = required[plugin.kind].find(([name, type]) => typeof (plugin as never)[name] !== type);
+  if (missing !== undefined) {
+    throw pluginErrors.CUPEL_PLUGIN_INVALID({
+      message: `the ${plugin.kind} has no ${missing[1]} \`${missing[0]}\``,
+      where: file,
+    });
+  }
   return plugin as PluginHead<PluginKind>;
 }
+
+const head = [
+  ['version', 'string'],
+  ['summary', 'string'],
+] as const;
+
+/** Members without which a plugin of a family could not be used at all. */
+const required: Readonly<Record<PluginKind, readonly (readonly [name: string, type: string])[]>> = {
+  engine: [...head, ['open', 'function'], ['accepts', 'function']],
+  judge: [...head, ['judge', 'function']],
+  trainer: [...head, ['needs', 'string'], ['options', 'object'], ['plan', 'function'], ['train', 'function']],
+  validator: head,
+  report: head,
+  exporter: head,
+};

@@ -1,7 +1,16 @@
+export { checkErrors } from './checks/errors.ts';
+export { raiseFindings } from './checks/finding.ts';
+export { checkTraining } from './checks/index.ts';
+export type { CheckInput } from './checks/input.ts';
+export { probeAccumulation, probePacking } from './checks/probes.ts';
 export { trainErrors } from './errors.ts';
 export { type Example, prepareExamples } from './examples.ts';
 export { type LoopInput, type LoopResult, trainLoop } from './loop.ts';
 export { packSequences } from './packing.ts';
 export { learningRateAt } from './schedule.ts';
 export { conversationTokens, documentTokens, type TokenSequence } from './sequence.ts';
-export { templateDigest, trainServices } from './services.ts';
+export { trainServices } from './services.ts';
+export { runsReader, shownExamples } from './shown-examples.ts';
+export { templateDigest } from './template-digest.ts';
+export { type ExtensionReport, extendVocabulary } from './vocabulary/extend.ts';
+export { refuseWorkInUse } from './work-lock.ts';

@@ -1,16 +1,17 @@
 import { Random } from '../kit/index.ts';
 import type { Recipe } from '../contracts/index.ts';
 
-/** Item indices of every step, epoch after epoch; the last step of an epoch may be smaller. */
+/** Item indices of every step, epoch after epoch, at most `maxSteps`; the last step of an epoch may be smaller. */
 export function stepOrder(
   items: number,
-  recipe: Pick<Recipe, 'epochs' | 'batchSize' | 'order'>,
+  recipe: Pick<Recipe, 'epochs' | 'batchSize' | 'order' | 'maxSteps'>,
   seed: number,
 ): number[][] {
   const steps: number[][] = [];
-  for (let epoch = 0; epoch < recipe.epochs; epoch++) {
+  const most = recipe.maxSteps ?? Infinity;
+  for (let epoch = 0; epoch < recipe.epochs && steps.length < most; epoch++) {
     const order = epochOrder(items, recipe.order, seed, `epoch ${epoch}`);
-    for (let start = 0; start < items; start += recipe.batchSize)
+    for (let start = 0; start < items && steps.length < most; start += recipe.batchSize)
       steps.push(order.slice(start, start + recipe.batchSize));
   }
   return steps;
@@ -26,7 +27,10 @@ export function replayOrder(
 ): number[][] {
   const queue: number[] = [];
   const needed = items === 0 ? 0 : perStep * steps;
-  for (let pass = 0; queue.length < needed; pass++) queue.push(...epochOrder(items, order, seed, `replay ${pass}`));
+  for (let pass = 0; queue.length < needed; pass++) {
+    // One by one: an argument list of a million numbers overflows the stack.
+    for (const index of epochOrder(items, order, seed, `replay ${pass}`)) queue.push(index);
+  }
   return Array.from({ length: steps }, (_, step) => queue.slice(step * perStep, (step + 1) * perStep));
 }
 

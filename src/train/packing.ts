@@ -28,22 +28,40 @@ export function labelWeights(sequence: TokenSequence): Float64Array {
   return sequence.weights.filter((weight) => weight > 0);
 }
 
-export function tokenCount(example: Example): number {
+/** Sum of the weights of a sequence. */
+export function labelWeight(sequence: TokenSequence): number {
+  return sequence.weights.reduce((sum, weight) => sum + weight, 0);
+}
+
+export function tokenCount(example: Pick<Example, 'sequences'>): number {
   return example.sequences.reduce((sum, { tokens }) => sum + tokens.length, 0);
 }
 
-/** Groups consecutive examples so that each group has at most `maxTokens` tokens, or a single example. */
-export function groupByTokens<T extends { readonly example: Example }>(items: readonly T[], maxTokens: number): T[][] {
+export function labelledCount(example: Pick<Example, 'sequences'>): number {
+  return example.sequences.reduce((sum, { labelledTokens }) => sum + labelledTokens, 0);
+}
+
+/**
+ * Parts of a step: runs of examples of at most `maxTokens` tokens (and `maxLabelled` labelled ones), or a single
+ * example. Runs, never a new order by length: without padding a mixed part costs what a sorted one does, and sums in
+ * order of position then stay what they are, whatever the parts.
+ */
+export function groupByTokens<T extends { readonly example: Pick<Example, 'sequences'> }>(
+  items: readonly T[],
+  maxTokens: number,
+  maxLabelled = Infinity,
+): T[][] {
   const groups: T[][] = [];
-  let used = Infinity;
+  let [used, labelled] = [0, 0];
   for (const item of items) {
-    const tokens = tokenCount(item.example);
-    if (used + tokens > maxTokens) {
+    const [tokens, labels] = [tokenCount(item.example), labelledCount(item.example)];
+    if (groups.length === 0 || used + tokens > maxTokens || labelled + labels > maxLabelled) {
       groups.push([]);
-      used = 0;
+      [used, labelled] = [0, 0];
     }
     groups.at(-1)?.push(item);
     used += tokens;
+    labelled += labels;
   }
   return groups;
 }

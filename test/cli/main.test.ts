@@ -79,6 +79,12 @@ test('live progress shows count, rate and time left; piped progress shows notes 
   expect(text).toContain('50/100 cases · 25/s · 2s left');
   live.end('done');
   text = '';
+  // What was made before, by a run that is resumed, is no measure of speed.
+  const resumed = openProgress(stream, 'live', () => time).begin('tickets', 100, 'cases', 80);
+  time = 4000;
+  resumed.advance(10);
+  expect(text).toContain('90/100 cases · 5.0/s · 2s left');
+  text = '';
   const piped = openProgress(stream, 'notes', () => time);
   const task = piped.begin('tickets', 100, 'cases');
   task.advance(50);

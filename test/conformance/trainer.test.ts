@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Completion, Engine, Learner, Model, TrainJob, TrainingRow } from '../../src/contracts/index.ts';
+import type { Completion, Engine, LearnerOptions, Model, TrainJob, TrainingRow } from '../../src/contracts/index.ts';
 import { checkAgainst, compileSchema, digestFolder, listFileDigests, packageRoot } from '../../src/kit/index.ts';
 import { readTrainingRows } from '../../src/data/index.ts';
 import { openRegistry } from '../../src/plugins/registry.ts';
@@ -35,53 +35,68 @@ afterAll(async () => {
 
 it('there are trainers to test', () => expect(trainers.length).toBeGreaterThan(3));
 
+/** What a job of a trainer needs beside the rows that every other learns from. */
+const needed: Readonly<Record<string, Partial<TrainJob>>> = {
+  merge: {
+    base,
+    data: [],
+    parameters: {
+      models: [
+        { path: base.path, weight: 0.25 },
+        { path: base.path, weight: 0.75 },
+      ],
+    },
+  },
+};
+
 describe.each(trainers)('trainer %s', (id, trainer) => {
+  const openLearner = (options: LearnerOptions) =>
+    model.learner?.({ threads: 1, ...options }) ?? Promise.reject(new Error('the engine does not learn'));
+
+  /** Trained elsewhere, by programs that are set up on request: held to the contract as far as that goes without them. */
+  const elsewhere = trainer.environment !== undefined;
+  /** A reward model has no head over tokens: it ranks texts, and writes none. */
+  const ranks = id === 'reward';
+  const takesRows = needed[id]?.data === undefined;
+
+  function jobOf(name: string, change: Partial<TrainJob>): TrainJob {
+    const none = { base: null, model: null, openLearner: null, openTeacher: null, services: null };
+    const opened = {
+      base,
+      model,
+      openLearner: trainer.needs === 'learner' ? openLearner : null,
+      openTeacher: trainer.needs === 'learner' ? openLearner : null,
+      services: trainServices,
+    };
+    return {
+      id: name,
+      ...(trainer.needs === 'data' ? none : opened),
+      data: rows,
+      replay: null,
+      parameters: {},
+      seed: 5,
+      output: join(folder, id, name),
+      work: null,
+      resume: false,
+      validation: null,
+      ...needed[id],
+      ...change,
+    };
+  }
+
   async function withJob<T>(name: string, change: Partial<TrainJob>, use: (job: TrainJob) => Promise<T>): Promise<T> {
-    const learner: Learner | null =
-      trainer.needs === 'learner' ? ((await model.learner?.({ threads: 1 })) ?? null) : null;
-    const opened =
-      learner === null
-        ? { base: null, model: null, learner, services: null }
-        : { base, model, learner, services: trainServices };
-    try {
-      return await use({
-        id: name,
-        ...opened,
-        data: await suitableRows(),
-        replay: null,
-        parameters: {},
-        seed: 5,
-        output: join(folder, id, name),
-        ...change,
-      });
-    } finally {
-      await learner?.close();
-    }
+    return use(jobOf(name, { data: await suitableRows(), ...change }));
   }
 
   /** Rows of the kind that the trainer learns from. */
   async function suitableRows(): Promise<readonly TrainingRow[]> {
-    if (trainer.needs === 'data') return rows;
-    const job: TrainJob = {
-      id: 'probe',
-      base,
-      model,
-      learner: await (model.learner?.({ threads: 1 }) ?? null),
-      services: trainServices,
-      data: rows,
-      replay: null,
-      parameters: {},
-      seed: 1,
-      output: join(folder, 'probe'),
-    };
+    if (trainer.needs === 'data') return needed[id]?.data ?? rows;
     try {
-      await trainer.plan(job);
+      await trainer.plan(jobOf('probe', {}));
       return rows;
     } catch (error) {
       expect(error).toMatchObject({ code: 'CUPEL_TRAIN_ROW_KIND' });
       return pairs;
-    } finally {
-      await job.learner?.close();
     }
   }
 
@@ -103,13 +118,15 @@ describe.each(trainers)('trainer %s', (id, trainer) => {
     withJob('plan', {}, async (job) => {
       const [before, digest] = [await readdir(folder, { recursive: true }), await digestFolder(base.path)];
       const plan = await trainer.plan(job);
-      expect(Object.values(plan).every((value) => Number.isSafeInteger(value) && value >= 0)).toBe(true);
+      const { seconds, ...counts } = plan;
+      expect(Object.values(counts).every((value) => Number.isSafeInteger(value) && value >= 0)).toBe(true);
+      expect(seconds === null || seconds >= 0).toBe(true);
       expect(plan.steps).toBeGreaterThan(0);
       expect(await readdir(folder, { recursive: true })).toEqual(before);
       expect(await digestFolder(base.path)).toBe(digest);
     }));
 
-  it('writes the same bytes for the same job, and a checkpoint that an engine opens', async () => {
+  it.skipIf(elsewhere)('writes the same bytes for the same job, and a checkpoint that an engine opens', async () => {
     const run = (name: string): Promise<{ files: unknown; result: unknown; path: string }> =>
       withJob(name, {}, async (job) => {
         const result = await trainer.train(job, () => {});
@@ -123,6 +140,7 @@ describe.each(trainers)('trainer %s', (id, trainer) => {
     const checkpoint = { id: 'trained', path: first.path };
     const accepted = await Promise.all(engines.map((engine) => engine.accepts(checkpoint)));
     expect(accepted.filter(Boolean)).toHaveLength(1);
+    if (ranks) return;
     const trained = await (engines[accepted.indexOf(true)] as Engine).open(checkpoint);
     const completions: Completion[] = [];
     for await (const completion of trained.generate([
@@ -133,25 +151,34 @@ describe.each(trainers)('trainer %s', (id, trainer) => {
     await trained.close();
   });
 
-  it('reports steps in order', () =>
+  it.skipIf(elsewhere)('reports steps in order', () =>
     withJob('events', {}, async (job) => {
       const steps: number[] = [];
-      await trainer.train(job, (event) => event.type === 'step' && steps.push(event.step));
+      await trainer.train(job, (event) => {
+        if (event.type === 'step') steps.push(event.step);
+        if (event.type === 'progress') steps.push(event.done);
+      });
       expect(steps.length).toBeGreaterThan(0);
       expect(steps).toEqual([...steps].sort((a, b) => a - b));
-    }));
+    }),
+  );
 
-  it('refuses unknown parameters, data without rows, and a folder that exists', async () => {
-    await withJob('unknown', { parameters: { no_such_option: 1 } }, (job) =>
+  it('refuses unknown parameters', () =>
+    withJob('unknown', { parameters: { no_such_option: 1 } }, (job) =>
       expect(trainer.train(job, () => {})).rejects.toMatchObject({ code: 'CUPEL_FIELD_UNKNOWN' }),
-    );
-    await withJob('empty', { data: [] }, (job) =>
+    ));
+
+  it.runIf(takesRows)('refuses data without rows', () =>
+    withJob('empty', { data: [] }, (job) =>
       expect(trainer.train(job, () => {})).rejects.toMatchObject({ code: expect.stringMatching(/^CUPEL_/) as string }),
-    );
-    await withJob('exists', { output: folder }, (job) =>
+    ),
+  );
+
+  it.skipIf(elsewhere)('refuses a folder that exists', () =>
+    withJob('exists', { output: folder }, (job) =>
       expect(trainer.train(job, () => {})).rejects.toMatchObject({
         code: expect.stringMatching(/OUTPUT_EXISTS$/) as string,
       }),
-    );
-  });
+    ),
+  );
 });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { digestRows, formatTrainingRows, parseTrainingRows, readTrainingRows } from '../../src/data/index.ts';
-import { isCupelError } from '../../src/kit/index.ts';
+import { digestOf, isCupelError } from '../../src/kit/index.ts';
 
 const good = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}';
 
@@ -44,6 +44,8 @@ describe('training rows', () => {
     const again = parseTrainingRows(formatTrainingRows(rows), 'rows.jsonl');
     expect(again).toEqual(rows);
     expect(digestRows(again)).toBe(digestRows(rows));
+    expect(digestRows(rows)).toBe(digestOf(rows));
+    expect(digestRows([])).toBe(digestOf([]));
     expect(digestRows([...rows].reverse())).not.toBe(digestRows(rows));
   });
 

@@ -34,7 +34,7 @@ async function sources(folder: string): Promise<string[]> {
     for (const entry of await readdir(path, { withFileTypes: true })) {
       if (entry.isDirectory()) {
         if (!['target', 'node_modules', 'cases', 'tests'].includes(entry.name)) await walk(join(path, entry.name));
-      } else if (/\.(ts|mjs|rs)$/.test(entry.name)) found.push(join(path, entry.name));
+      } else if (/\.(ts|mjs|rs|py)$/.test(entry.name)) found.push(join(path, entry.name));
     }
   };
   for (const family of ['src', 'engines', 'judges', 'trainers', 'suites', 'reports', 'scripts'])

@@ -393,9 +393,12 @@ test('a finished checkpoint stays when training it again is stopped or fails', {
   const before = readFileSync(join(project.folder, '.cupel/candidates/s/model.safetensors'));
   expect(cupel(['train', '--checkpoint', 's', ...given, '--set', 'learningRate=1e30']).status).not.toBe(0);
   expect(readFileSync(join(project.folder, '.cupel/candidates/s/model.safetensors')).equals(before)).toBe(true);
-  // From itself: the parent is the checkpoint as it was.
+  // From itself: its own parent would be gone.
   const again = ['--trainer', 'sft', '--base', 's', '--data', 'tickets', '-c', project.config, '--set', 'epochs=1'];
-  expect(cupel(['train', '--checkpoint', 's', ...again]).status).toBe(0);
+  expect(cupel(['train', '--checkpoint', 's', ...again])).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('CUPEL_ID_INVALID') as string,
+  });
   expect(cupel(['run', './triage', '--checkpoint', 's', '-c', project.config, '-n', '2']).status).toBe(0);
 });
 

@@ -56,3 +56,24 @@ test('a file that exports no plugin, or does not load, is one coded error that n
     message: expect.stringContaining('a-package-that-is-not-there'),
   });
 });
+
+test('a plugin that lacks what its family is used by, or whose id is taken by another, is refused when it is loaded', async () => {
+  const half = plugin(
+    'half.ts',
+    "export default { kind: 'trainer', version: '1.0.0', summary: 'x', needs: 'data', options: {}, plan: async () => ({}) };\n",
+  );
+  await expect(openRegistry({ files: [half], trusted: true })).rejects.toMatchObject({
+    code: 'CUPEL_PLUGIN_INVALID',
+    message: 'the trainer has no function `train`',
+    where: half,
+  });
+  const inherited = plugin('inherited.ts', "export default { kind: 'constructor' };\n");
+  await expect(openRegistry({ files: [inherited], trusted: true })).rejects.toMatchObject({
+    code: 'CUPEL_PLUGIN_INVALID',
+  });
+  const judge = "export default { kind: 'judge', summary: 'x', version: '1.0.0', judge: async () => [] };\n";
+  const files = [plugin('shout.ts', judge), plugin('shout.ts', judge)];
+  await expect(openRegistry({ files, trusted: true })).rejects.toMatchObject({
+    message: 'two plugins of the config would be the judge "shout"',
+  });
+});

@@ -20,6 +20,12 @@ const recipe: Recipe = {
   order: 'shuffle',
   overlong: 'error',
   dtype: 'f32',
+  maxSteps: null,
+  maxTokens: null,
+  tuning: { kind: 'full' },
+  compute: 'f32',
+  recompute: false,
+  checkpoints: null,
 };
 const answers = ['ship', 'refund the whole order', 'no', 'call back', 'reset', 'a', 'escalate this', 'wait'];
 const rows: TrainingRow[] = answers.map((content, index) => ({
@@ -57,9 +63,8 @@ async function run(
       learner,
       objective,
       recipe: { ...recipe, ...change },
-      examples: prepareExamples(byteModel, data, objective.sequences, 'error'),
-      replay:
-        replay.length === 0 ? null : { examples: prepareExamples(byteModel, replay, 'answer', 'error'), perStep: 1 },
+      examples: prepareExamples(byteModel, data, objective, recipe),
+      replay: replay.length === 0 ? null : { examples: prepareExamples(byteModel, replay, sft, recipe), perStep: 1 },
       seed,
     },
     (event) => events.push(event),
@@ -82,7 +87,7 @@ describe('the training loop', () => {
     );
     expect(trainedTokens).toBe(
       10 *
-        prepareExamples(byteModel, rows, 'answer', 'error').reduce(
+        prepareExamples(byteModel, rows, sft, recipe).reduce(
           (sum, { sequences }) => sum + (sequences[0]?.tokens.length ?? 0),
           0,
         ),
@@ -121,7 +126,7 @@ describe('the training loop', () => {
       await run(sftObjective({ replayWeight: 0 }), rows, { epochs: 6 }, 1, texts),
       await run(sftObjective({ replayWeight: 5 }), rows, { epochs: 6 }, 1, texts),
     ];
-    const examples = prepareExamples(byteModel, texts, 'answer', 'error');
+    const examples = prepareExamples(byteModel, texts, sft, recipe);
     const lossOf = async (learner: BigramLearner): Promise<number> =>
       (
         await trainLoop(
@@ -146,13 +151,13 @@ describe('the training loop', () => {
       run({ ...sft, evaluate: (part) => ({ ...sft.evaluate(part), loss: NaN }) }, rows),
     ).rejects.toMatchObject({
       code: 'CUPEL_TRAIN_NOT_FINITE',
-      message: 'the loss of step 1 is NaN',
+      message: 'step 1: the loss is NaN; no checkpoint was kept',
       where: expect.stringMatching(/^rows r\d, r\d, r\d, r\d$/) as string,
     });
   });
 
   it('stops when it is told to', async () => {
-    const examples = prepareExamples(byteModel, rows, 'answer', 'error');
+    const examples = prepareExamples(byteModel, rows, sft, recipe);
     const controller = new AbortController();
     const seen: TrainEvent[] = [];
     const running = trainLoop(

@@ -16,8 +16,13 @@ interface Expected {
     readonly chosen_ids: readonly number[];
     readonly rejected_ids: readonly number[];
   }[];
-  readonly sft: { readonly log: readonly Readonly<Record<string, number>>[] };
-  readonly dpo: { readonly log: readonly Readonly<Record<string, number>>[] };
+  readonly sft: Log;
+  readonly sft_accum2: Log;
+  readonly dpo: Log;
+  readonly dpo_ipo: Log;
+}
+interface Log {
+  readonly log: readonly Readonly<Record<string, number>>[];
 }
 const folder = join(packageRoot(), 'fixtures/reference/e2e');
 const expected = JSON.parse(readFileSync(join(folder, 'expected.json'), 'utf8')) as Expected;
@@ -36,7 +41,14 @@ const recipe: Recipe = {
   order: 'file',
   overlong: 'error',
   dtype: 'f32',
+  maxSteps: null,
+  maxTokens: null,
+  tuning: { kind: 'full' },
+  compute: 'f32',
+  recompute: false,
+  checkpoints: null,
 };
+const sft = sftObjective({ replayWeight: 1 });
 const dpo = dpoObjective({ beta: 0.1, nllWeight: 0, labelSmoothing: 0, replayWeight: 0 });
 
 let model: Model;
@@ -92,6 +104,18 @@ async function train(
   await learner.close();
   return { steps, weights };
 }
+/** The reference labels the new line after the end of turn too. */
+const referencePairs = expected.dpo_tokenized.map(
+  ({ prompt_ids: prompt, chosen_ids: chosen, rejected_ids: rejected }, index): Example => ({
+    id: `${index}`,
+    sequences: [chosen, rejected].map((answer) => ({
+      tokens: Int32Array.from([...prompt, ...answer]),
+      weights: Float64Array.from([...prompt.map(() => 0), ...answer.map(() => 1)]),
+      labelledTokens: answer.length,
+      promptLength: prompt.length,
+    })),
+  }),
+);
 function expectLog(steps: Steps, log: readonly Readonly<Record<string, number>>[]): void {
   expect(steps).toHaveLength(5);
   for (const [index, { loss, metrics }] of steps.entries()) {
@@ -115,7 +139,7 @@ function expectWeights(weights: ReadonlyMap<string, Float32Array>, file: string)
 
 describe('a whole run against the reference (TRL 1.16.0)', () => {
   it('trains on the same tokens with the same labels', () => {
-    const examples = prepareExamples(model, rows, 'answer', 'error');
+    const examples = prepareExamples(model, rows, sft, recipe);
     expect(examples).toHaveLength(expected.sft_tokenized.length);
     for (const [index, { input_ids: ids, labels }] of expected.sft_tokenized.entries()) {
       const sequence = examples[index]?.sequences[0];
@@ -125,36 +149,25 @@ describe('a whole run against the reference (TRL 1.16.0)', () => {
   });
 
   it('fine-tunes as the reference: loss, gradient norm and weights', async () => {
-    const { steps, weights } = await train(
-      sftObjective({ replayWeight: 1 }),
-      prepareExamples(model, rows, 'answer', 'error'),
-    );
+    const { steps, weights } = await train(sft, prepareExamples(model, rows, sft, recipe));
     expectLog(steps, expected.sft.log);
     expectWeights(weights, 'after_sft5.safetensors');
   });
 
-  it('fine-tunes the same in parts as in one batch', async () => {
-    const { steps, weights } = await train(
-      sftObjective({ replayWeight: 1 }),
-      prepareExamples(model, rows, 'answer', 'error'),
-      { microBatchTokens: 1 },
-    );
-    expectLog(steps, expected.sft.log);
-    expectWeights(weights, 'after_sft5.safetensors');
+  it('fine-tunes the same in parts as in one batch, as the reference does with 2 × 2 accumulation', async () => {
+    const examples = prepareExamples(model, rows, sft, recipe);
+    const whole = await train(sft, examples);
+    for (const microBatchTokens of [1, 260]) {
+      const { steps, weights } = await train(sft, examples, { microBatchTokens });
+      expectLog(steps, expected.sft_accum2.log);
+      expectWeights(weights, 'after_sft5.safetensors');
+      for (const [index, { loss }] of steps.entries())
+        expect(Math.abs(loss / (whole.steps[index]?.loss ?? NaN) - 1)).toBeLessThan(1e-5);
+    }
   });
 
-  it('tunes on preferences as the reference, which labels the new line after the end of turn too', async () => {
-    const examples = expected.dpo_tokenized.map(
-      ({ prompt_ids: prompt, chosen_ids: chosen, rejected_ids: rejected }, index): Example => ({
-        id: `${index}`,
-        sequences: [chosen, rejected].map((answer) => ({
-          tokens: Int32Array.from([...prompt, ...answer]),
-          weights: Float64Array.from([...prompt.map(() => 0), ...answer.map(() => 1)]),
-          labelledTokens: answer.length,
-        })),
-      }),
-    );
-    const { steps, weights } = await train(dpo, examples);
+  it('tunes on preferences as the reference', async () => {
+    const { steps, weights } = await train(dpo, referencePairs);
     expectLog(steps, expected.dpo.log);
     expectWeights(weights, 'after_dpo5.safetensors');
     for (const [index, { metrics }] of steps.entries()) {
@@ -165,18 +178,22 @@ describe('a whole run against the reference (TRL 1.16.0)', () => {
     }
   });
 
+  it('tunes by another loss as the reference: the mean over tokens of ipo', async () => {
+    const ipo = dpoObjective({ beta: 0.1, nllWeight: 0, labelSmoothing: 0, replayWeight: 0, loss: 'ipo' });
+    const { steps } = await train(ipo, referencePairs);
+    expect(steps[0]?.loss).toBeCloseTo(25, 12);
+    expectLog(steps, expected.dpo_ipo.log);
+  });
+
   it('starts preference training at exactly ln 2: the reference pass and the first forward agree in every bit', async () => {
-    const { steps } = await train(dpo, prepareExamples(model, pairs, 'pair', 'error'), { microBatchTokens: 300 });
+    const { steps } = await train(dpo, prepareExamples(model, pairs, dpo, recipe), { microBatchTokens: 300 });
     expect(steps[0]?.loss).toBeCloseTo(Math.LN2, 14);
     expect(steps[0]?.metrics['reward_margin']).toBe(0);
   });
 
   it('gives the same bits with one thread and with two', async () => {
-    const examples = prepareExamples(model, rows.slice(0, 8), 'answer', 'error');
-    const [one, two] = [
-      await train(sftObjective({ replayWeight: 1 }), examples),
-      await train(sftObjective({ replayWeight: 1 }), examples, {}, 2),
-    ];
+    const examples = prepareExamples(model, rows.slice(0, 8), sft, recipe);
+    const [one, two] = [await train(sft, examples), await train(sft, examples, {}, 2)];
     expect(two.steps).toEqual(one.steps);
     for (const [name, values] of one.weights)
       expect(Buffer.from(two.weights.get(name)?.buffer ?? new ArrayBuffer()).equals(Buffer.from(values.buffer))).toBe(

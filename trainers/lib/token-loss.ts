@@ -1,4 +1,4 @@
-import type { ObjectiveExample } from '../../src/contracts/index.ts';
+import type { ObjectiveExample, ObjectiveTotals } from '../../src/contracts/index.ts';
 
 /** Sum over labelled tokens of weight × value. */
 export function weightedSum(values: ArrayLike<number>, weights: ArrayLike<number>): number {
@@ -13,7 +13,7 @@ export function sum(values: ArrayLike<number>): number {
   return total;
 }
 
-export interface TokenLoss {
+interface TokenLoss {
   readonly loss: number;
   /** [example][sequence][token]; zero for sequences after the first. */
   readonly gradients: number[][][];
@@ -35,4 +35,25 @@ export function tokenLoss(examples: readonly ObjectiveExample[], scale: number):
     }),
   );
   return { loss, gradients };
+}
+
+/**
+ * Dynamic fine-tuning: scale × Σ weight × p × −log p of the first sequences, where p is the token's own probability and no
+ * gradient passes through it. Wu et al. 2025, arXiv:2508.05629. TRL SFTConfig `loss_type="dft"`.
+ */
+export function confidentTokenLoss(examples: readonly ObjectiveExample[], scale: number): TokenLoss {
+  return tokenLoss(
+    examples.map((example) => ({
+      ...example,
+      weights: example.policy.map((list, index) =>
+        Array.from(list, (value, token) => (example.weights[index]?.[token] ?? 0) * Math.exp(value)),
+      ),
+    })),
+    scale,
+  );
+}
+
+/** Weight × mean token −log p of the replayed rows of the step; nothing where there are none. */
+export function replayLoss(replay: readonly ObjectiveExample[], totals: ObjectiveTotals, weight: number): TokenLoss {
+  return tokenLoss(replay, weight / Math.max(1e-12, totals.replayLabelWeight));
 }

@@ -75,7 +75,7 @@ describe.each(models)('the learner on %s', (name) => {
     steps = (
       JSON.parse(await readFile(file('expected.json'), 'utf8')) as { expected: { full: { steps: typeof steps } } }
     ).expected.full.steps;
-    learner = await openLearner(join(folder, name), 2);
+    learner = await openLearner(join(folder, name), { threads: 2 });
   });
   afterAll(() => learner.close());
 

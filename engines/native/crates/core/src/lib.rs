@@ -11,14 +11,16 @@ mod rope;
 
 pub use cupel_attention::KvType;
 pub use cupel_cache::Statistics as CacheStatistics;
-pub use cupel_files::{safetensors, Architecture, Config, Dtype, Error, Result, Source};
+pub use cupel_files::{safetensors, Architecture, Config, Dtype, Error, Result, Source, TensorType};
 pub use cupel_kernels::Isa;
 pub use cupel_sampling::Sampling;
 pub use inference::{
     Constraint, Engine, Event, Finish, GenerateRequest, Generated, Model, OpenOptions, ScoreItem, Scored, Timing,
     WeightType,
 };
-pub use learner::{Learner, StepOptions};
+pub use learner::{
+    AdapterOptions, Batch, Compute, Head, Learner, LearnerOptions, LearnerPlan, PassOptions, StepOptions, StepShape,
+};
 
 /// The pieces that tests hold equal bit by bit across instruction sets; not part of the interface.
 #[doc(hidden)]

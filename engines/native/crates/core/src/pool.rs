@@ -15,6 +15,8 @@ const OPEN: usize = 1 << 8;
 const HELPERS: usize = OPEN - 1;
 const JOB: usize = OPEN << 1;
 const SPINS: usize = 4_000;
+/// Most threads of a pool.
+pub const THREADS: usize = 128;
 
 struct Shared {
     gate: AtomicUsize,
@@ -38,7 +40,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// `threads` counts the calling thread, at least 1 and at most 128. Threads that the system refuses to start are done without.
+    /// `threads` counts the calling thread, at least 1 and at most `THREADS`. Threads that the system refuses to start
+    /// are done without.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             gate: AtomicUsize::new(0),
@@ -48,7 +51,7 @@ impl Pool {
             failure: Mutex::new(None),
         });
         let mut workers = Vec::new();
-        for _ in 1..threads.clamp(1, 128) {
+        for _ in 1..threads.clamp(1, THREADS) {
             let asleep = Arc::new(AtomicBool::new(false));
             let (own, flag) = (Arc::clone(&shared), Arc::clone(&asleep));
             let started = std::thread::Builder::new().name("cupel-native".to_string()).spawn(move || work(&own, &flag));

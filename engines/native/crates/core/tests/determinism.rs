@@ -6,14 +6,18 @@ use std::sync::Arc;
 
 use cupel_core::internals::{self, gemm, pack_columns, pack_rows, panel_count, Isa, Left, Panels};
 use cupel_core::{
-    Constraint, Dtype, Engine, Error, Finish, GenerateRequest, Generated, Learner, Model, OpenOptions, ScoreItem,
-    Scored, StepOptions,
+    Constraint, Dtype, Engine, Error, Finish, GenerateRequest, Generated, Learner, LearnerOptions, Model, OpenOptions,
+    ScoreItem, Scored, StepOptions,
 };
 
 const MODELS: [&str; 3] = ["llama-untied", "llama-tied-gqa9", "qwen2-tied"];
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../../fixtures/reference/models").join(name)
+}
+
+fn open_with(name: &str, threads: usize, isa: Isa) -> Result<Learner, Error> {
+    Learner::open_with(&folder(name), &LearnerOptions { threads, isa: Some(isa), ..LearnerOptions::default() })
 }
 
 fn isas() -> Vec<Isa> {
@@ -146,7 +150,7 @@ fn row_kernels_have_the_same_bits_on_every_instruction_set() {
 
 fn train(name: &str, threads: usize, isa: Isa) -> Vec<Vec<u32>> {
     let mut random = Random(5);
-    let mut learner = Learner::open_with(&folder(name), threads, isa).unwrap();
+    let mut learner = open_with(name, threads, isa).unwrap();
     let vocabulary = learner.config().vocabulary_size;
     if threads == 3 {
         // Logits are computed again in runs of 72 rows.
@@ -256,7 +260,7 @@ fn scores_equal_the_learner_and_do_not_depend_on_how_a_text_is_split_or_what_is_
         };
         let mut whole = score(&model, &[item(1, 70)]).remove(0);
         assert_eq!(whole.0.len(), 69);
-        let mut learner = Learner::open_with(&folder(name), 2, Isa::detect()).unwrap();
+        let mut learner = open_with(name, 2, Isa::detect()).unwrap();
         let tokens: Vec<i32> = text.iter().map(|token| *token as i32).collect();
         let labelled: Vec<u8> = (0..70).map(|position| u8::from(position > 0)).collect();
         assert_eq!(bits(&learner.forward(&tokens, &[0, 70], &labelled, true).unwrap()), whole.0);

@@ -18,6 +18,7 @@ pub const ADAPTER_INVALID: &str = "CUPEL_NATIVE_ADAPTER_INVALID";
 const CONFIG_FILE: &str = "adapter_config.json";
 const TENSOR_FILE: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
+const SCORE: &str = "base_model.model.score.weight";
 const PROJECTIONS: [&str; 7] = [
     "self_attn.q_proj",
     "self_attn.k_proj",
@@ -46,6 +47,8 @@ pub struct Adapter {
     pub name: String,
     /// By the module's Hugging Face name, e.g. `model.layers.0.self_attn.q_proj`; never empty.
     pub modules: BTreeMap<String, LoraPair>,
+    /// The whole reward head beside the factors, of an adapter for one; `hidden` numbers.
+    pub score: Option<Vec<f32>>,
 }
 
 impl Adapter {
@@ -55,7 +58,16 @@ impl Adapter {
     /// fit or is not supported, the codes of safetensors for a broken tensor file.
     /// Source: PEFT's `LoraConfig` and `LoraLayer.update_layer`.
     pub fn open(dir: &Path, name: &str, model: &Config) -> Result<Self> {
-        let rules = Rules::read(&dir.join(CONFIG_FILE))?;
+        Self::read(dir, name, model, false)
+    }
+
+    /// As [`Adapter::open`], of an adapter for a reward head: task `SEQ_CLS`, with the module `score` saved whole.
+    pub fn open_reward(dir: &Path, name: &str, model: &Config) -> Result<Self> {
+        Self::read(dir, name, model, true)
+    }
+
+    fn read(dir: &Path, name: &str, model: &Config, reward: bool) -> Result<Self> {
+        let rules = Rules::read(&dir.join(CONFIG_FILE), reward)?;
         let path = dir.join(TENSOR_FILE);
         if !path.exists() {
             return Err(invalid(format!("{TENSOR_FILE} is missing"))
@@ -64,7 +76,8 @@ impl Adapter {
         }
         let place = path.display().to_string();
         let mut file = Checkpoint::from_file(&path)?;
-        let found = pair_tensors(&file, &place)?;
+        let found = pair_tensors(&file, &place, reward)?;
+        let score = if reward { Some(read_score(&mut file, &place, model.hidden_size)?) } else { None };
         rules.check_targets(&found, model).map_err(|error| error.at(place.clone()))?;
         let mut modules = BTreeMap::new();
         for module in found {
@@ -98,7 +111,7 @@ impl Adapter {
             let scale = rules.scale(&module, rank);
             modules.insert(module, LoraPair { a, b, rank, scale });
         }
-        Ok(Self { name: name.to_string(), modules })
+        Ok(Self { name: name.to_string(), modules, score })
     }
 
     /// Memory of the factors in bytes.
@@ -109,6 +122,23 @@ impl Adapter {
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ADAPTER_INVALID, message)
+}
+
+fn read_score(file: &mut Checkpoint, place: &str, hidden: usize) -> Result<Vec<f32>> {
+    let place = format!("{place}: {SCORE}");
+    if !file.contains(SCORE) {
+        return Err(invalid("the reward head is missing").at(place));
+    }
+    let seen = file.shape(SCORE)?;
+    if seen != [1, hidden] {
+        return Err(invalid(format!("shape is {seen:?}, the model asks for [1, {hidden}]")).at(place));
+    }
+    let mut values = vec![0.0; hidden];
+    file.read(SCORE, &[1, hidden], &mut values).map_err(|error| match error.code {
+        crate::error::TENSOR_NONFINITE => Error { code: ADAPTER_INVALID, ..error },
+        _ => error,
+    })?;
+    Ok(values)
 }
 
 fn tensor_name(module: &str, part: &str) -> String {
@@ -134,10 +164,10 @@ fn widths(module: &str, model: &Config) -> Option<(usize, usize)> {
     }
 }
 
-/// Modules with both factors; any other tensor is refused by name.
-fn pair_tensors(file: &Checkpoint, place: &str) -> Result<BTreeSet<String>> {
+/// Modules with both factors; any other tensor is refused by name, but for a reward head.
+fn pair_tensors(file: &Checkpoint, place: &str, reward: bool) -> Result<BTreeSet<String>> {
     let mut factors: [BTreeSet<String>; 2] = Default::default();
-    for name in file.names() {
+    for name in file.names().into_iter().filter(|name| !reward || name != SCORE) {
         let inner = name.strip_prefix(PREFIX);
         let part = |end: &str| inner.and_then(|inner| inner.strip_suffix(end)).map(str::to_string);
         if let Some(module) = part(".lora_A.weight") {

@@ -133,6 +133,11 @@ impl Checkpoint {
         self.shards.first().and_then(|shard| shard.header.metadata.get(key)).map(String::as_str)
     }
 
+    /// Lets the system take back the memory that the mapped files occupy; what is read again is read from them again.
+    pub fn release(&self) {
+        self.files().for_each(Bytes::release);
+    }
+
     pub(crate) fn files(&self) -> impl Iterator<Item = &Bytes> {
         self.shards.iter().map(|shard| &shard.bytes)
     }
@@ -240,7 +245,7 @@ pub fn write(path: &Path, tensors: &[Tensor<'_>], dtype: Dtype, metadata: &[(&st
 }
 
 /// A tensor to write whose bytes come later: its type by its name in the format.
-pub(crate) struct Planned {
+pub struct Planned {
     pub name: String,
     pub element: &'static str,
     pub shape: Vec<usize>,
@@ -248,7 +253,7 @@ pub(crate) struct Planned {
 }
 
 /// Writes tensors as [`write`] does; `fill` writes exactly the bytes of the tensor of the given index.
-pub(crate) fn write_planned(
+pub fn write_planned(
     path: &Path,
     tensors: &[Planned],
     metadata: &[(&str, &str)],

@@ -238,6 +238,9 @@ fn broken_tensors_are_refused_with_their_name_and_value() {
         assert!(error.message.contains(text), "{label}: {error}");
         assert!(error.place.unwrap_or_default().contains("adapter_model.safetensors: base_model."), "{label}");
     }
+    let folder = Folder::new("directory");
+    std::fs::create_dir(folder.0.join("adapter_config.json")).unwrap();
+    assert!(folder.open().unwrap_err().message.contains("not a regular file"));
     let folder = Folder::new("pickle");
     folder.config(json!({}));
     std::fs::write(folder.0.join("adapter_model.bin"), "x").unwrap();

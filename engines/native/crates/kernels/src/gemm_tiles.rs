@@ -13,6 +13,9 @@ const BLOCK: usize = 128;
 /// Up to as many rows the left matrix stays near whatever the order.
 const FEW: usize = 64;
 
+/// Bytes of outputs that pass through all blocks of `k` before the next ones: a part of the second-level cache.
+const OUTPUTS: usize = 384 << 10;
+
 /// How an element of the right matrix is stored; it is widened to f32 exactly.
 pub(crate) trait Element {
     const BYTES: usize;
@@ -120,7 +123,7 @@ pub(crate) unsafe fn run_tiles<E: Element>(
     // Few rows pass through whole panels, which then stream from memory in order; many rows pass through a block of all
     // panels, so that their part of the left matrix stays near.
     let block = if m <= 2 { k } else { BLOCK };
-    let group = if m <= FEW { panels } else { panel_count(n) };
+    let group = group(m, panels).min(panel_count(n));
     for first in (0..panel_count(n)).step_by(group) {
         for step in (0..k).step_by(block) {
             for panel in (first..(first + group).min(panel_count(n))).step_by(panels) {
@@ -144,6 +147,14 @@ pub(crate) unsafe fn run_tiles<E: Element>(
             }
         }
     }
+}
+
+/// Panels that pass through all blocks of `k` before the next ones, a multiple of those of a tile.
+pub(crate) fn group(m: usize, panels: usize) -> usize {
+    if m <= FEW {
+        return panels;
+    }
+    (OUTPUTS / (m * PANEL * size_of::<f32>())).max(1).next_multiple_of(panels)
 }
 
 /// Rows and panels of a tile: as many as the registers hold; few rows take more panels so that the chains in

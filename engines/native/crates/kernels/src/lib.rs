@@ -33,6 +33,7 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_channel;
 mod out;
+mod pairs;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
@@ -60,5 +61,9 @@ pub use half::{bf16_to_f32, f32_to_bf16, f32_to_half, half_to_f32};
 pub use isa::Isa;
 pub use math::{cos_sin, exp, exp_f64, ln, log_f64, power};
 pub use out::Out;
+pub use pairs::{
+    gemm_pairs, interleave_pairs, pack_pair_columns, pack_pair_rows, pairs_are_fast, round_pairs, widen_pairs,
+    PairLeft, PairLine,
+};
 pub use rows::*;
 pub use token_rows::{TokenRows, TokenRowsWriter, MAX_CHANNEL_K};

@@ -133,23 +133,48 @@ kernel! {
     }
 }
 
+/// Replaces values by `exp(value - top)` and sums them in lanes.
+#[inline(always)]
+fn exponentials_and_sum(values: &mut [f32], top: f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (chunks, rest) = values.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            chunk[lane] = exp(chunk[lane] - top);
+        }
+        for lane in 0..LANES {
+            lanes[lane] += chunk[lane];
+        }
+    }
+    for (lane, value) in rest.iter_mut().enumerate() {
+        *value = exp(*value - top);
+        lanes[lane] += *value;
+    }
+    fold(lanes)
+}
+
 kernel! {
-    /// Scales scores and turns them into probabilities in place. Returns false if one is not a number.
-    fn softmax(values: &mut [f32], scale: f32) -> bool {
+    /// Scales scores and turns them into probabilities in place. Returns the largest scaled score and the inverse of the
+    /// sum of their exponentials, which is not finite or zero if one of them is not a number.
+    fn softmax(values: &mut [f32], scale: f32) -> (f32, f32) {
         for i in 0..values.len() {
             values[i] *= scale;
         }
         let top = maximum(values);
-        for i in 0..values.len() {
-            values[i] = exp(values[i] - top);
-        }
-        let values_now = &*values;
-        let sum = sum_lanes(values_now.len(), |i, sum| sum + values_now[i]);
-        let inverse = 1.0 / sum;
+        let inverse = 1.0 / exponentials_and_sum(values, top);
         for i in 0..values.len() {
             values[i] *= inverse;
         }
-        sum.is_finite()
+        (top, inverse)
+    }
+}
+
+kernel! {
+    /// What `softmax` makes of the same scores, given what it returned.
+    fn softmax_again(values: &mut [f32], scale: f32, top: f32, inverse: f32) {
+        for i in 0..values.len() {
+            values[i] = exp(values[i] * scale - top) * inverse;
+        }
     }
 }
 
@@ -168,11 +193,8 @@ kernel! {
     /// Turns logits into `exp(logit - max)` in place; returns the maximum and the sum.
     fn exponentials(logits: &mut [f32]) -> (f32, f32) {
         let top = maximum(logits);
-        for i in 0..logits.len() {
-            logits[i] = exp(logits[i] - top);
-        }
-        let now = &*logits;
-        (top, sum_lanes(now.len(), |i, sum| sum + now[i]))
+        let sum = exponentials_and_sum(logits, top);
+        (top, sum)
     }
 }
 

@@ -11,6 +11,7 @@ mod prepare;
 mod quantize;
 mod reply;
 mod runner;
+mod text;
 mod text_side;
 mod tools;
 mod worker;

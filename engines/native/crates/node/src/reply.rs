@@ -1,9 +1,10 @@
-use napi::bindgen_prelude::{Float32Array, Status};
+use napi::bindgen_prelude::{Float32Array, Int32Array, Status};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode, UnknownReturnValue};
 use napi_derive::napi;
 
 use crate::compare::ComparisonReply;
 use crate::fault::Fault;
+use crate::learner::PlanReply;
 use crate::quantize::WrittenReply;
 
 /// The JavaScript function that takes replies.
@@ -55,6 +56,8 @@ pub struct Reply {
     /// Share of the work that is done, from 0 to 1.
     pub progress: Option<f64>,
     pub floats: Option<Float32Array>,
+    pub ids: Option<Int32Array>,
+    pub plan: Option<PlanReply>,
     pub number: Option<f64>,
 }
 

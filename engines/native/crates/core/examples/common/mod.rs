@@ -1,4 +1,4 @@
-//! A model of 4 layers with random weights, and clocks.
+//! A model with random weights, and clocks.
 #![allow(dead_code)]
 
 use std::path::PathBuf;
@@ -7,6 +7,19 @@ use cupel_core::safetensors::{write, Tensor};
 use cupel_core::Dtype;
 
 pub const VOCABULARY: usize = 2048;
+
+/// A tied model of the Llama family.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub hidden: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub kv: usize,
+    pub inner: usize,
+    pub vocabulary: usize,
+}
+
+pub const SMALL: Shape = Shape { hidden: 128, layers: 4, heads: 4, kv: 2, inner: 384, vocabulary: VOCABULARY };
 
 pub fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
@@ -23,15 +36,18 @@ pub fn processor_seconds() -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-/// Writes the model to a temporary folder.
-pub fn random_model(state: &mut u64) -> PathBuf {
-    let (hidden, layers, heads, kv, inner, vocabulary) = (128usize, 4usize, 4usize, 2usize, 384usize, VOCABULARY);
-    let dir = std::env::temp_dir().join(format!("cupel-bench-{}", std::process::id()));
+/// Writes the model to a temporary folder, where it stays for the next run.
+pub fn random_model(state: &mut u64, shape: &Shape) -> PathBuf {
+    let Shape { hidden, layers, heads, kv, inner, vocabulary } = *shape;
+    let dir = std::env::temp_dir().join(format!("cupel-bench-{hidden}-{layers}-{inner}-{vocabulary}"));
+    if dir.join("model.safetensors").exists() {
+        return dir;
+    }
     std::fs::create_dir_all(&dir).expect("temporary folder");
     let config = format!(
         r#"{{"model_type":"llama","hidden_size":{hidden},"intermediate_size":{inner},"num_hidden_layers":{layers},
         "num_attention_heads":{heads},"num_key_value_heads":{kv},"vocab_size":{vocabulary},"rms_norm_eps":1e-5,
-        "rope_theta":10000.0,"tie_word_embeddings":true,"max_position_embeddings":256}}"#
+        "rope_theta":10000.0,"tie_word_embeddings":true,"max_position_embeddings":2048}}"#
     );
     std::fs::write(dir.join("config.json"), config).expect("config");
     let key = hidden / heads * kv;
@@ -59,6 +75,6 @@ pub fn random_model(state: &mut u64) -> PathBuf {
     }
     let borrowed: Vec<Tensor<'_>> =
         tensors.iter().map(|(name, shape, values)| Tensor { name, shape, values }).collect();
-    write(&dir.join("model.safetensors"), &borrowed, Dtype::F32, &[]).expect("weights");
+    write(&dir.join("model.safetensors"), &borrowed, Dtype::Bf16, &[]).expect("weights");
     dir
 }

@@ -1,201 +1,219 @@
-//! Causal attention of one head. Scores are chains over the head dimension, outputs are chains over
-//! positions in order, each row over exactly its own positions: a row computed alone, in a block or after a
-//! cached prefix has the same bits.
+//! Causal attention of one key-value head of one sequence, forward and backward. Scores are chains over the head
+//! dimension, outputs are chains over positions in order; what a row does not see has probability zero.
 
+use super::arithmetic::{Arithmetic, Rows};
 use crate::pool::grown;
-use cupel_kernels::{dot, gemm, pack_columns, pack_rows, panel_count, softmax, softmax_backward, Isa, Left, Line};
+use cupel_kernels::{dot, panel_count, softmax, softmax_again, softmax_backward, Isa};
 
-/// Rows of a block: bounds the score buffer to `48 · positions`.
-pub const ROWS: usize = 48;
-const TILE: usize = 6;
+/// Rows of a block: bounds the score buffers to `48 · positions`.
+const ROWS: usize = 48;
+/// Rows of a block that read equally many positions of the values.
+const GROUP: usize = 8;
 
-/// Rows of one head inside a wider matrix: row `i` is `data[i * stride..][..head]`.
+/// Rows of one head inside a wider matrix: row `i` is `data[i * stride..]`.
 #[derive(Clone, Copy)]
-pub struct HeadRows<'a> {
-    pub data: &'a [f32],
+pub struct HeadRows<'a, V> {
+    pub data: &'a [V],
     pub stride: usize,
 }
 
-impl<'a> HeadRows<'a> {
+impl<'a, V> HeadRows<'a, V> {
     fn from(self, row: usize) -> Self {
         Self { data: &self.data[row * self.stride..], stride: self.stride }
     }
-
-    fn left(self) -> Left<'a> {
-        Left::rows(self.data, self.stride)
-    }
-
-    fn row(self, row: usize, head: usize) -> &'a [f32] {
-        &self.data[row * self.stride..][..head]
-    }
 }
 
-/// Lines that the keys of `positions` take: panels of 16 positions, each `head` lines.
-pub fn key_lines(positions: usize, head: usize) -> usize {
-    panel_count(positions) * head
+/// Buffers of one task.
+#[derive(Default)]
+pub struct AttentionBuffers<C: Arithmetic> {
+    keys_by_position: Vec<C::Line>,
+    keys_by_dimension: Vec<C::Line>,
+    values_by_position: Vec<C::Line>,
+    values_by_dimension: Vec<C::Line>,
+    columns: Vec<C::Line>,
+    right: Vec<C::Line>,
+    probabilities: Vec<f32>,
+    scores: Vec<f32>,
+    stored_probabilities: Vec<C::Value>,
+    stored_scores: Vec<C::Value>,
+    row: [Vec<f32>; 2],
+    pub out: Vec<f32>,
 }
 
-/// Lines that values take with room for `capacity` positions: panels of 16 dimensions, each `capacity` lines.
-pub fn value_lines(capacity: usize, head: usize) -> usize {
-    panel_count(head) * capacity
-}
-
-/// Packs `count` rows so that scores run over positions.
-pub fn pack_keys(rows: HeadRows<'_>, count: usize, head: usize, lines: &mut [Line]) {
-    for (panel, lines) in lines.chunks_exact_mut(head).enumerate().take(panel_count(count)) {
-        pack_rows(rows.data, rows.stride, count, panel, lines);
-    }
-}
-
-/// Packs `count` rows so that outputs run over dimensions.
-pub fn pack_values(rows: HeadRows<'_>, count: usize, head: usize, capacity: usize, lines: &mut [Line]) {
-    for panel in 0..panel_count(head) {
-        pack_columns(rows.data, rows.stride, head, panel, &mut lines[panel * capacity..][..count]);
-    }
-}
-
-/// Keys and values of one head, packed.
+/// One key-value head of a sequence of `length` positions.
 #[derive(Clone, Copy)]
-pub struct Attention<'a> {
+pub struct Attention<'a, C: Arithmetic> {
     pub isa: Isa,
     pub head: usize,
-    pub keys: &'a [Line],
-    pub values: &'a [Line],
-    /// Positions that `values` has room for.
-    pub capacity: usize,
+    pub length: usize,
+    pub keys: HeadRows<'a, C::Value>,
+    pub values: HeadRows<'a, C::Value>,
 }
 
-impl Attention<'_> {
+/// What the backward pass reads of one query head.
+#[derive(Clone, Copy)]
+pub struct QueryHead<'a, V> {
+    pub queries: HeadRows<'a, V>,
+    pub outputs: HeadRows<'a, V>,
+    pub output_gradients: HeadRows<'a, V>,
+    /// What `attend` told of its rows.
+    pub softmax: &'a [[f32; 2]],
+}
+
+impl<C: Arithmetic> Attention<'_, C> {
     fn scale(&self) -> f32 {
         1.0 / (self.head as f32).sqrt()
     }
 
-    /// Probabilities of `rows` queries; query `i` sees positions `0..first + i · step`. Row stride is the longest
-    /// length; what a row does not see is zero.
-    fn probabilities(&self, rows: usize, first: usize, step: usize, queries: HeadRows<'_>, out: &mut [f32]) {
-        let longest = first + (rows - 1) * step;
-        gemm(self.isa, (rows, longest, self.head), queries.left(), self.keys, self.head, out, longest, false);
-        for (row, scores) in out.chunks_exact_mut(longest).enumerate().take(rows) {
-            let (seen, unseen) = scores.split_at_mut(first + row * step);
-            softmax(self.isa, seen, self.scale());
+    /// Lines of a panel that runs over positions.
+    fn capacity(&self) -> usize {
+        C::values(self.length)
+    }
+
+    fn by_position(&self, rows: HeadRows<'_, C::Value>, lines: &mut Vec<C::Line>) {
+        let panel = C::values(self.head);
+        let lines = grown(lines, panel_count(self.length) * panel);
+        for (number, lines) in lines.chunks_exact_mut(panel).enumerate() {
+            C::pack_rows(rows.data, rows.stride, self.length, number, lines);
+        }
+    }
+
+    fn by_dimension(&self, rows: HeadRows<'_, C::Value>, count: usize, lines: &mut Vec<C::Line>) {
+        let panel = C::values(count);
+        let lines = grown(lines, panel_count(self.head) * panel);
+        let rows = Rows::Stored { data: rows.data, stride: rows.stride };
+        for (number, lines) in lines.chunks_exact_mut(panel).enumerate() {
+            C::pack_columns(self.isa, rows, (count, self.head), number, lines);
+        }
+    }
+
+    /// Scores of the rows `start..start + count`, `width` apart, that `each` turns into probabilities: it is told the
+    /// number of the row and what the row sees, positions up to its own. The rest is zero.
+    fn probabilities(
+        &self,
+        (start, count, width): (usize, usize, usize),
+        queries: HeadRows<'_, C::Value>,
+        keys: &[C::Line],
+        out: &mut [f32],
+        mut each: impl FnMut(usize, &mut [f32]),
+    ) {
+        let queries = queries.from(start);
+        let shape = (count, start + count, self.head);
+        let panel = C::values(self.head);
+        C::product(self.isa, shape, queries.data, queries.stride, keys, panel, out, width, false);
+        for (row, scores) in out.chunks_exact_mut(width).enumerate() {
+            let (seen, unseen) = scores.split_at_mut(start + row + 1);
+            each(start + row, seen);
             unseen.fill(0.0);
         }
     }
 
-    /// Outputs of `rows` queries; query `i` sees positions `0..first + i · step` (`step` 0 or 1).
-    #[allow(clippy::too_many_arguments)]
-    pub fn attend(
-        &self,
-        rows: usize,
-        first: usize,
-        step: usize,
-        queries: HeadRows<'_>,
-        scores: &mut Vec<f32>,
-        out: &mut [f32],
-        out_stride: usize,
-    ) {
-        for start in (0..rows).step_by(ROWS) {
-            let block = ROWS.min(rows - start);
-            let seen = first + start * step;
-            let longest = seen + (block - 1) * step;
-            let scores = grown(scores, block * longest);
-            self.probabilities(block, seen, step, queries.from(start), scores);
-            for tile in (0..block).step_by(TILE) {
-                let count = TILE.min(block - tile);
-                let common = seen + tile * step;
-                let scores = &scores[tile * longest..];
-                let out = &mut out[(start + tile) * out_stride..];
-                let shape = (count, self.head, common);
-                gemm(self.isa, shape, Left::rows(scores, longest), self.values, self.capacity, out, out_stride, false);
-                for row in (1..count).take_while(|_| step > 0) {
-                    let rest = Left::rows(&scores[row * longest + common..], longest);
-                    let out = &mut out[row * out_stride..];
-                    gemm(
-                        self.isa,
-                        (1, self.head, row),
-                        rest,
-                        &self.values[common..],
-                        self.capacity,
-                        out,
-                        out_stride,
-                        true,
-                    );
-                }
+    /// Packs what `attend` reads.
+    pub fn pack(&self, buffers: &mut AttentionBuffers<C>) {
+        self.by_position(self.keys, &mut buffers.keys_by_position);
+        self.by_dimension(self.values, self.length, &mut buffers.values_by_dimension);
+    }
+
+    /// Outputs of one query head, `[length, head]`, in `buffers.out`. Tells maximum and inverse sum of each softmax.
+    pub fn attend(&self, queries: HeadRows<'_, C::Value>, tell: &mut [[f32; 2]], buffers: &mut AttentionBuffers<C>) {
+        let head = self.head;
+        let out = grown(&mut buffers.out, self.length * head);
+        for start in (0..self.length).step_by(ROWS) {
+            let count = ROWS.min(self.length - start);
+            let width = (start + count).next_multiple_of(C::STEPS);
+            let scores = grown(&mut buffers.scores, count * width);
+            self.probabilities((start, count, width), queries, &buffers.keys_by_position, scores, |row, seen| {
+                tell[row] = softmax(self.isa, seen, self.scale()).into();
+            });
+            let scores = C::stored(self.isa, scores, width, &mut buffers.stored_scores);
+            let stride = C::values(width);
+            for first in (0..count).step_by(GROUP) {
+                let rows = GROUP.min(count - first);
+                C::product(
+                    self.isa,
+                    (rows, head, start + first + rows),
+                    &scores[first * stride..],
+                    stride,
+                    &buffers.values_by_dimension,
+                    self.capacity(),
+                    &mut out[(start + first) * head..],
+                    head,
+                    false,
+                );
             }
         }
     }
-}
 
-/// Buffers of `backward`.
-#[derive(Default)]
-pub struct BackwardBuffers {
-    probabilities: Vec<f32>,
-    scores: Vec<f32>,
-    keys_by_dimension: Vec<Line>,
-    values_by_position: Vec<Line>,
-    queries: Vec<Line>,
-    outputs: Vec<Line>,
-}
+    /// Packs what `backward` reads.
+    pub fn pack_backward(&self, buffers: &mut AttentionBuffers<C>) {
+        self.by_position(self.keys, &mut buffers.keys_by_position);
+        self.by_dimension(self.keys, self.length, &mut buffers.keys_by_dimension);
+        self.by_position(self.values, &mut buffers.values_by_position);
+    }
 
-/// What the backward pass of one key-value head and one of its query heads reads.
-#[derive(Clone, Copy)]
-pub struct BackwardInput<'a> {
-    pub queries: HeadRows<'a>,
-    pub keys: HeadRows<'a>,
-    pub values: HeadRows<'a>,
-    pub outputs: HeadRows<'a>,
-    pub output_gradients: HeadRows<'a>,
-}
-
-/// Gradients of a causal sequence of `length` positions for one query head: writes `dq`, adds to `dk` and `dv`.
-/// All three have row stride `stride`. `keys` are the packed keys of the sequence.
-#[allow(clippy::too_many_arguments)]
-pub fn backward(
-    isa: Isa,
-    length: usize,
-    head: usize,
-    keys: &[Line],
-    input: BackwardInput<'_>,
-    dq: &mut [f32],
-    dk: &mut [f32],
-    dv: &mut [f32],
-    stride: usize,
-    buffers: &mut BackwardBuffers,
-) {
-    let by_dimension = grown(&mut buffers.keys_by_dimension, value_lines(length, head));
-    pack_values(input.keys, length, head, length, by_dimension);
-    let by_position = grown(&mut buffers.values_by_position, key_lines(length, head));
-    pack_keys(input.values, length, head, by_position);
-    let attention = Attention { isa, head, keys, values: &[], capacity: 0 };
-    for start in (0..length).step_by(ROWS) {
-        let block = ROWS.min(length - start);
-        let longest = start + block;
-        let probabilities = grown(&mut buffers.probabilities, block * longest);
-        let queries = input.queries.from(start);
-        attention.probabilities(block, start + 1, 1, queries, probabilities);
-        let gradients = input.output_gradients.from(start);
-        let scores = grown(&mut buffers.scores, block * longest);
-        gemm(isa, (block, longest, head), gradients.left(), by_position, head, scores, longest, false);
-        for row in 0..block {
-            let shift = dot(isa, gradients.row(row, head), input.outputs.from(start).row(row, head));
-            let range = row * longest..(row + 1) * longest;
-            softmax_backward(isa, &probabilities[range.clone()], &mut scores[range], shift, attention.scale());
+    /// Gradients of one query head: writes `dq`, adds to `dk` and `dv`, all `[length, head]`.
+    pub fn backward(
+        &self,
+        input: QueryHead<'_, C::Value>,
+        dq: &mut [f32],
+        dk: &mut [f32],
+        dv: &mut [f32],
+        buffers: &mut AttentionBuffers<C>,
+    ) {
+        let (isa, head) = (self.isa, self.head);
+        let panel = C::values(head);
+        for start in (0..self.length).step_by(ROWS) {
+            let count = ROWS.min(self.length - start);
+            let longest = start + count;
+            let width = longest.next_multiple_of(C::STEPS);
+            let probabilities = grown(&mut buffers.probabilities, count * width);
+            let keys = &buffers.keys_by_position;
+            self.probabilities((start, count, width), input.queries, keys, probabilities, |row, seen| {
+                let [top, inverse] = input.softmax[row];
+                softmax_again(isa, seen, self.scale(), top, inverse);
+            });
+            let gradients = input.output_gradients.from(start);
+            let outputs = input.outputs.from(start);
+            let scores = grown(&mut buffers.scores, count * width);
+            let shape = (count, longest, head);
+            let values = &buffers.values_by_position;
+            C::product(isa, shape, gradients.data, gradients.stride, values, panel, scores, width, false);
+            let [first, second] = &mut buffers.row;
+            for row in 0..count {
+                let gradient = C::loaded(isa, &gradients.data[row * gradients.stride..][..panel], first);
+                let output = C::loaded(isa, &outputs.data[row * outputs.stride..][..panel], second);
+                let shift = dot(isa, gradient, output);
+                let (seen, unseen) = scores[row * width..(row + 1) * width].split_at_mut(start + row + 1);
+                softmax_backward(isa, &probabilities[row * width..][..seen.len()], seen, shift, self.scale());
+                unseen.fill(0.0);
+            }
+            let scores = C::stored(isa, scores, width, &mut buffers.stored_scores);
+            let probabilities = C::stored(isa, probabilities, width, &mut buffers.stored_probabilities);
+            let stride = C::values(width);
+            let keys = &buffers.keys_by_dimension;
+            for first in (0..count).step_by(GROUP) {
+                let rows = GROUP.min(count - first);
+                let (scores, out) = (&scores[first * stride..], &mut dq[(start + first) * head..]);
+                C::product(
+                    isa,
+                    (rows, head, start + first + rows),
+                    scores,
+                    stride,
+                    keys,
+                    self.capacity(),
+                    out,
+                    head,
+                    false,
+                );
+            }
+            let shape = (longest, head, count);
+            let steps = C::values(count);
+            let queries = input.queries.from(start);
+            for (left, right, out) in [(scores, queries, &mut *dk), (probabilities, gradients, &mut *dv)] {
+                self.by_dimension(right, count, &mut buffers.right);
+                let columns = &mut buffers.columns;
+                C::product_of_columns(isa, shape, left, stride, &buffers.right, steps, out, head, true, columns);
+            }
         }
-        gemm(
-            isa,
-            (block, head, longest),
-            Left::rows(scores, longest),
-            by_dimension,
-            length,
-            &mut dq[start * stride..],
-            stride,
-            false,
-        );
-        let packed = grown(&mut buffers.queries, value_lines(block, head));
-        pack_values(queries, block, head, block, packed);
-        gemm(isa, (longest, head, block), Left::columns(scores, longest), packed, block, dk, stride, true);
-        let packed = grown(&mut buffers.outputs, value_lines(block, head));
-        pack_values(gradients, block, head, block, packed);
-        gemm(isa, (longest, head, block), Left::columns(probabilities, longest), packed, block, dv, stride, true);
     }
 }

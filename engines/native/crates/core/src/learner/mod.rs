@@ -1,114 +1,98 @@
+mod adapters;
+mod arithmetic;
 mod attention;
 mod backward;
+mod folder;
 mod forward;
+mod heads;
+mod machine;
 mod network;
+mod open;
 mod optimiser;
+mod options;
+mod panels;
 mod parameters;
 mod pass;
+mod passes;
+mod plan;
 mod state;
 mod weight_gradients;
 
-use std::path::Path;
-
-use crate::pool::{Lockers, Pool};
+use crate::pool::Pool;
 use crate::rope::Rope;
-use cupel_files::Config;
-use cupel_files::{
-    guarded, Error, Result, BATCH_INVALID, CONFIG_INVALID, GRADIENT_NONFINITE, OUTPUT_NONFINITE, TENSOR_MISSING,
-};
-use cupel_kernels::{add, Isa};
-use network::{Direction, Network, PackedWeights};
-use parameters::{zeroed, Layout, Parameter, EMBEDDING};
+use cupel_files::{Config, Error, Result, TENSOR_MISSING};
+use cupel_kernels::Isa;
 
-use backward::Backward;
-use forward::{attention_stage, head_stage, rows_stage};
+use adapters::Adapters;
+use machine::Passes;
 pub use optimiser::StepOptions;
-use pass::{Gradients, Pass, Scratch};
+pub use options::{AdapterOptions, Compute, Head, LearnerOptions};
+use parameters::{Held, Layout, Parameter};
+pub use plan::{LearnerPlan, StepShape};
 
-/// Logits that are kept between forward and backward (numbers); beyond, they are computed again in runs of that size.
-const KEPT_LOGITS: usize = 32 << 20;
+/// Logits that are kept between forward and backward (numbers); the others are computed again.
+const KEPT_LOGITS: usize = 24 << 20;
 
-/// Trainable copy of a checkpoint: forward, backward and AdamW in f32. It knows no loss: the caller turns
-/// log-probabilities into gradients.
+/// A packed batch: sequences one after another, sequence `i` is `tokens[offsets[i]..offsets[i + 1]]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    pub tokens: &'a [i32],
+    pub offsets: &'a [i32],
+    /// 1 where the token counts, one a token; the first token of a sequence can not. Rewards do not read it.
+    pub labelled: &'a [u8],
+}
+
+/// How a forward pass is computed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PassOptions {
+    /// The activations stay for `backward`; without, an earlier kept pass is left as it is.
+    pub keep: bool,
+    /// False: the base alone.
+    pub adapter: bool,
+    /// Logits are divided by it.
+    pub temperature: f32,
+}
+
+impl Default for PassOptions {
+    fn default() -> Self {
+        Self { keep: true, adapter: true, temperature: 1.0 }
+    }
+}
+
+/// What is trained: every weight, or adapters over a frozen base; and the reward head, if there is one.
+struct Trained {
+    parameters: Vec<Parameter>,
+    total: usize,
+    adapters: Option<Adapters>,
+    /// Offset of the reward head.
+    score: Option<usize>,
+}
+
+/// Copy of a checkpoint that is trained, as a whole or through adapters: forward, backward and AdamW. It knows no loss:
+/// the caller turns log-probabilities into gradients.
 pub struct Learner {
+    options: LearnerOptions,
     config: Config,
     /// `config.json` of the parent, as it was when opened.
     config_text: String,
     isa: Isa,
     pool: Pool,
     layout: Layout,
-    weights: Vec<f32>,
+    /// The frozen base; empty where every weight is trained.
+    base: Vec<f32>,
+    base_bytes: Vec<u8>,
+    trained: Trained,
+    values: Vec<f32>,
     gradients: Vec<f32>,
     first: Vec<f32>,
     second: Vec<f32>,
     steps: u64,
-    forward_panels: PackedWeights,
-    backward_panels: PackedWeights,
-    packed: [bool; 2],
     rope: Rope,
-    kept: Pass,
-    spare: Pass,
-    buffers: Gradients,
-    scratch: Lockers<Scratch>,
+    machine: Box<dyn Passes>,
     kept_logits: usize,
 }
 
-/// The backward pass knows no head norms and no windows: what it can not train is refused by name.
-fn refuse_untrainable(config: &Config) -> Result<()> {
-    let (what, place) = if config.qk_norm() {
-        ("norms of query and key heads (Qwen3)", "model_type")
-    } else if config.sliding_window.is_some_and(|window| window < config.context_length) {
-        ("a sliding window", "sliding_window")
-    } else {
-        return Ok(());
-    };
-    let message = format!("{what} can be evaluated but not trained by the native engine");
-    Err(Error::new(CONFIG_INVALID, message).at(place).remedy("train with another trainer, evaluate the result here"))
-}
-
 impl Learner {
-    /// Reads a Hugging Face folder. `threads` counts the calling thread and never changes a result.
-    pub fn open(dir: &Path, threads: usize) -> Result<Self> {
-        Self::open_with(dir, threads, Isa::detect())
-    }
-
-    /// As `open`, on a chosen instruction set.
-    pub fn open_with(dir: &Path, threads: usize, isa: Isa) -> Result<Self> {
-        guarded(|| {
-            crate::require(isa)?;
-            let config = Config::read(dir)?;
-            refuse_untrainable(&config)?;
-            let path = dir.join("config.json");
-            let config_text = std::fs::read_to_string(&path).map_err(|cause| Error::io(&path, &cause))?;
-            let layout = Layout::new(&config);
-            let weights = layout.load(dir, &config)?;
-            let gradients = zeroed(layout.total)?;
-            let first = zeroed(layout.total)?;
-            let second = zeroed(layout.total)?;
-            Ok(Self {
-                config_text,
-                isa,
-                pool: Pool::new(threads),
-                weights,
-                gradients,
-                first,
-                second,
-                steps: 0,
-                forward_panels: PackedWeights::zeroed(&config, Direction::Forward),
-                backward_panels: PackedWeights::zeroed(&config, Direction::Backward),
-                packed: [false; 2],
-                rope: Rope::new(&config),
-                kept: Pass::default(),
-                spare: Pass::default(),
-                buffers: Gradients::default(),
-                scratch: Lockers::default(),
-                kept_logits: KEPT_LOGITS,
-                config,
-                layout,
-            })
-        })
-    }
-
     /// Lowers the memory that logits may take between forward and backward. Never changes a result.
     pub fn limit_kept_logits(&mut self, numbers: usize) {
         self.kept_logits = numbers;
@@ -118,9 +102,24 @@ impl Learner {
         &self.config
     }
 
-    /// Trainable numbers.
+    /// Numbers of the model, with what is trained beside it.
     pub fn parameter_count(&self) -> usize {
-        self.layout.total
+        let base: usize = self.layout.parameters.iter().map(|parameter| parameter.length).sum();
+        let beside = if self.is_whole() {
+            self.trained.score.map_or(0, |_| self.config.hidden_size)
+        } else {
+            self.trained.total
+        };
+        base + beside
+    }
+
+    /// How many of them are trained.
+    pub fn trainable_count(&self) -> usize {
+        if self.options.frozen {
+            0
+        } else {
+            self.trained.total
+        }
     }
 
     /// Optimiser steps taken so far.
@@ -128,153 +127,65 @@ impl Learner {
         self.steps
     }
 
-    /// Natural-log probability of each labelled token given its predecessors in its sequence, in order of
-    /// position. `tokens` holds sequences one after another, sequence `i` is `tokens[offsets[i]..offsets[i + 1]]`.
-    /// With `keep` the activations stay for `backward`; without, an earlier kept pass is left as it is.
-    pub fn forward(&mut self, tokens: &[i32], offsets: &[i32], labelled: &[u8], keep: bool) -> Result<Vec<f32>> {
-        guarded(|| {
-            let mut pass = std::mem::take(if keep { &mut self.kept } else { &mut self.spare });
-            pass.kept = false;
-            let result =
-                pass.describe(&self.config, tokens, offsets, labelled).and_then(|()| self.run(&mut pass, keep));
-            pass.kept = keep && result.is_ok();
-            *(if keep { &mut self.kept } else { &mut self.spare }) = pass;
-            result
-        })
-    }
-
-    fn pack(&mut self, direction: Direction) {
-        let (panels, packed) = match direction {
-            Direction::Forward => (&mut self.forward_panels, &mut self.packed[0]),
-            Direction::Backward => (&mut self.backward_panels, &mut self.packed[1]),
-        };
-        if !*packed {
-            panels.pack(&mut self.pool, &self.layout, &self.weights, direction);
-            *packed = true;
+    /// The weights of the base.
+    fn held(&self) -> Held<'_> {
+        if self.base.is_empty() {
+            Held { dense: &self.values, bytes: &[] }
+        } else {
+            Held { dense: &self.base, bytes: &self.base_bytes }
         }
     }
 
-    fn run(&mut self, pass: &mut Pass, keep: bool) -> Result<Vec<f32>> {
-        self.pack(Direction::Forward);
-        let longest = pass.sequences.iter().map(|(_, length)| *length).max().unwrap_or(0);
-        self.rope.reserve(longest);
-        let network = Network {
-            isa: self.isa,
-            config: &self.config,
-            layout: &self.layout,
-            weights: &self.weights,
-            packed: &self.forward_panels,
-            rope: &self.rope,
-        };
-        let (count, layers) = (pass.tokens.len(), self.config.layers);
-        let slots = if keep { layers } else { layers.min(2) };
-        pass.resize(&self.config, count, slots)?;
-        for layer in 0..=layers {
-            rows_stage(&network, &mut self.pool, &self.scratch, pass, layer, slots);
-            if layer < layers {
-                attention_stage(&network, &mut self.pool, &self.scratch, pass, layer % slots);
-            }
-        }
-        let log_probabilities =
-            head_stage(&network, &mut self.pool, &self.scratch, pass, if keep { self.kept_logits } else { 0 });
-        match log_probabilities.iter().position(|value| !value.is_finite()) {
-            Some(index) => {
-                let message =
-                    format!("log-probability {index} is {}: the weights have diverged", log_probabilities[index]);
-                Err(Error::new(OUTPUT_NONFINITE, message)
-                    .remedy("lower the learning rate and start from an earlier checkpoint"))
-            }
-            None => Ok(log_probabilities),
-        }
+    /// Whether the weights of the base are trained.
+    fn is_whole(&self) -> bool {
+        self.trained.is_whole(&self.options)
     }
 
-    /// Adds to the accumulated gradients, given the gradient of the loss by each log-probability of the last
-    /// kept forward pass. That pass is used up.
-    pub fn backward(&mut self, gradients: &[f32]) -> Result<()> {
-        guarded(|| {
-            if !self.kept.kept {
-                return Err(Error::new(BATCH_INVALID, "backward without a kept forward pass"));
-            }
-            if gradients.len() != self.kept.targets.len() {
-                let message = format!("{} gradients for {} labelled tokens", gradients.len(), self.kept.targets.len());
-                return Err(Error::new(BATCH_INVALID, message));
-            }
-            if let Some(index) = gradients.iter().position(|value| !value.is_finite()) {
-                return Err(Error::new(
-                    GRADIENT_NONFINITE,
-                    format!("gradient of log-probability {index} is {}", gradients[index]),
-                ));
-            }
-            self.pack(Direction::Backward);
-            let mut pass = std::mem::take(&mut self.kept);
-            pass.kept = false;
-            let result = self.run_backward(&mut pass, gradients);
-            self.kept = pass;
-            result
-        })
-    }
-
-    fn run_backward(&mut self, pass: &mut Pass, gradients: &[f32]) -> Result<()> {
-        let network = Network {
-            isa: self.isa,
-            config: &self.config,
-            layout: &self.layout,
-            weights: &self.weights,
-            packed: &self.forward_panels,
-            rope: &self.rope,
-        };
-        self.buffers.resize(&self.config, pass.tokens.len(), pass.targets.len())?;
-        let mut back = Backward {
-            network,
-            panels: &self.backward_panels,
-            pool: &mut self.pool,
-            scratch: &self.scratch,
-            buffers: &mut self.buffers,
-            kept_logits: self.kept_logits,
-        };
-        back.head(pass, gradients, &mut self.gradients)?;
-        for layer in (0..self.config.layers).rev() {
-            back.layer(pass, layer, &mut self.gradients);
-        }
-        let hidden = self.config.hidden_size;
-        for (token, row) in pass.tokens.iter().zip(self.buffers.x.chunks_exact(hidden)) {
-            add(self.isa, &mut self.gradients[EMBEDDING + token * hidden..][..hidden], row);
-        }
-        Ok(())
-    }
-
-    fn parameter(&self, name: &str) -> Result<&Parameter> {
-        self.layout.find(name).ok_or_else(|| Error::new(TENSOR_MISSING, format!("no tensor is called {name:?}")))
-    }
-
-    /// Names as in the checkpoint; a tied model has no `lm_head.weight`.
+    /// Names of what is trained: as in the checkpoint, PEFT's for adapters; a tied model has no `lm_head.weight`. Of
+    /// a frozen learner: all names.
     pub fn tensor_names(&self) -> Vec<String> {
-        self.layout.parameters.iter().map(|parameter| parameter.name.clone()).collect()
+        let own = self.trained.parameters.iter();
+        let base = self.layout.parameters.iter().filter(|_| self.options.frozen);
+        own.chain(base).map(|parameter| parameter.name.clone()).collect()
     }
 
     /// Dimensions of a tensor.
     pub fn tensor_shape(&self, name: &str) -> Result<Vec<usize>> {
-        Ok(self.parameter(name)?.shape.clone())
+        let own = self.trained.parameters.iter().find(|parameter| parameter.name == name);
+        own.or_else(|| self.layout.find(name)).map(|parameter| parameter.shape.clone()).ok_or_else(|| missing(name))
     }
 
-    /// The values of a tensor.
+    /// The values of a tensor, also of a frozen one.
     pub fn tensor(&self, name: &str) -> Result<Vec<f32>> {
-        let parameter = self.parameter(name)?;
-        Ok(self.weights[parameter.offset..][..parameter.length].to_vec())
+        if let Some(parameter) = self.trained.parameters.iter().find(|parameter| parameter.name == name) {
+            return Ok(self.values[parameter.offset..][..parameter.length].to_vec());
+        }
+        let parameter = self.layout.find(name).ok_or_else(|| missing(name))?;
+        let mut values = vec![0.0; parameter.length];
+        self.held().rows(parameter.matrix(), 0, &mut values);
+        Ok(values)
     }
 
-    /// The accumulated gradient of a tensor.
+    /// The accumulated gradient of a tensor that is trained.
     pub fn gradient(&self, name: &str) -> Result<Vec<f32>> {
-        let parameter = self.parameter(name)?;
+        self.require_trained("gradients")?;
+        let own = self.trained.parameters.iter().find(|parameter| parameter.name == name);
+        let parameter = own.ok_or_else(|| missing(name))?;
         Ok(self.gradients[parameter.offset..][..parameter.length].to_vec())
     }
 
-    fn forget_pass(&mut self) {
-        self.kept.kept = false;
+    /// Values have changed: nothing that was computed with them holds.
+    fn values_changed(&mut self) {
+        let adapters_only = !self.is_whole();
+        self.machine.forget(adapters_only);
     }
 
     /// Forgets the accumulated gradients.
     pub fn clear_gradients(&mut self) {
         self.gradients.fill(0.0);
     }
+}
+
+fn missing(name: &str) -> Error {
+    Error::new(TENSOR_MISSING, format!("no tensor is called {name:?}"))
 }

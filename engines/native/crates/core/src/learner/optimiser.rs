@@ -25,8 +25,9 @@ impl Learner {
     pub fn step(&mut self, options: StepOptions) -> Result<f32> {
         guarded(|| {
             options.check()?;
+            self.require_trained("step")?;
             let runs: Vec<(usize, usize, bool)> = self
-                .layout
+                .trained
                 .parameters
                 .iter()
                 .flat_map(|parameter| {
@@ -49,11 +50,19 @@ impl Learner {
                 return Err(self.nonfinite());
             }
             let clip = if options.max_grad_norm > 0.0 { (options.max_grad_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
-            self.steps += 1;
-            let rate = (options.lr / (1.0 - power(options.beta1, self.steps))) as f32;
-            let root = (1.0 - power(options.beta2, self.steps)).sqrt() as f32;
+            let steps = self.steps + 1;
+            let rate = (options.lr / (1.0 - power(options.beta1, steps))) as f32;
+            let root = (1.0 - power(options.beta2, steps)).sqrt() as f32;
             let decayed = (1.0 - options.lr * options.weight_decay) as f32;
-            let weights = SharedMut::new(&mut self.weights);
+            let overflows = |name, value| invalid(name, format!("{value} overflows f32 in step {steps}"));
+            if !rate.is_finite() {
+                return Err(overflows("lr", options.lr));
+            }
+            if !decayed.is_finite() {
+                return Err(overflows("weight_decay", options.weight_decay));
+            }
+            self.steps = steps;
+            let weights = SharedMut::new(&mut self.values);
             let gradients = SharedMut::new(&mut self.gradients);
             let first = SharedMut::new(&mut self.first);
             let second = SharedMut::new(&mut self.second);
@@ -87,14 +96,13 @@ impl Learner {
                     options.eps as f32,
                 );
             });
-            self.packed = [false; 2];
-            self.kept.kept = false;
+            self.values_changed();
             Ok(norm as f32)
         })
     }
 
     fn nonfinite(&self) -> Error {
-        for parameter in &self.layout.parameters {
+        for parameter in &self.trained.parameters {
             let values = &self.gradients[parameter.offset..][..parameter.length];
             if let Some(index) = values.iter().position(|value| !value.is_finite()) {
                 return Error::new(GRADIENT_NONFINITE, format!("gradient element {index} is {}", values[index]))
@@ -113,15 +121,17 @@ impl StepOptions {
             ("lr", self.lr, self.lr >= 0.0),
             ("beta1", self.beta1, (0.0..1.0).contains(&self.beta1)),
             ("beta2", self.beta2, (0.0..1.0).contains(&self.beta2)),
-            ("eps", self.eps, self.eps > 0.0),
+            ("eps", self.eps, self.eps as f32 > 0.0),
             ("weight_decay", self.weight_decay, self.weight_decay >= 0.0),
             ("max_grad_norm", self.max_grad_norm, self.max_grad_norm >= 0.0),
         ];
         match fields.iter().find(|(_, value, good)| !good || !value.is_finite()) {
-            Some((name, value, _)) => {
-                Err(Error::new(CONFIG_INVALID, format!("{name} is {value}")).at(format!("step.{name}")))
-            }
+            Some((name, value, _)) => Err(invalid(name, value.to_string())),
             None => Ok(()),
         }
     }
+}
+
+fn invalid(name: &str, seen: String) -> Error {
+    Error::new(CONFIG_INVALID, format!("{name} is {seen}")).at(format!("step.{name}"))
 }

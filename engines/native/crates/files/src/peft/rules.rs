@@ -24,14 +24,19 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(super) fn read(path: &Path, reward: bool) -> Result<Self> {
         let place = path.display().to_string();
-        let size = std::fs::metadata(path).map_err(|cause| Error::io(path, &cause))?.len();
+        let about = std::fs::metadata(path).map_err(|cause| Error::io(path, &cause))?;
+        // Reading a named pipe would wait for a writer.
+        if !about.is_file() {
+            return Err(invalid("not a regular file").at(place));
+        }
+        let size = about.len();
         if size > CONFIG_LIMIT {
             return Err(invalid(format!("has {size} bytes, more than {CONFIG_LIMIT}")).at(place));
         }
         let text = std::fs::read(path).map_err(|cause| Error::io(path, &cause))?;
-        Self::parse(&text).map_err(|error| {
+        Self::parse(&text, reward).map_err(|error| {
             let place = match &error.place {
                 Some(field) => format!("{place}: {field}"),
                 None => place,
@@ -40,12 +45,12 @@ impl Rules {
         })
     }
 
-    fn parse(text: &[u8]) -> Result<Self> {
+    fn parse(text: &[u8], reward: bool) -> Result<Self> {
         let value: Value = serde_json::from_slice(text).map_err(|cause| invalid(format!("not JSON: {cause}")))?;
         let Value::Object(fields) = value else {
             return Err(invalid("not a JSON object"));
         };
-        refuse_unsupported(&fields)?;
+        refuse_unsupported(&fields, reward)?;
         let rank = rank_value(fields.get("r").unwrap_or(&Value::Null)).map_err(|error| error.at("r"))?;
         let alpha =
             alpha_value(fields.get("lora_alpha").unwrap_or(&Value::Null)).map_err(|error| error.at("lora_alpha"))?;
@@ -122,8 +127,8 @@ fn flag(fields: &Map<String, Value>, name: &str) -> Result<bool> {
     }
 }
 
-/// Features that change what an adapter computes, or the base below it.
-fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
+/// Features that change what an adapter computes, or the base below it. An adapter for a reward head must say so.
+fn refuse_unsupported(fields: &Map<String, Value>, reward: bool) -> Result<()> {
     let refuse = |name: &str, value: &Value| {
         Err(invalid(format!("{name} {value} is not supported"))
             .at(name)
@@ -133,8 +138,9 @@ fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
         Some(Value::String(kind)) if kind == "LORA" => {}
         other => return refuse("peft_type", other.unwrap_or(&Value::Null)),
     }
-    if let Some(task) = fields.get("task_type").filter(|task| !task.is_null()) {
-        if task.as_str() != Some("CAUSAL_LM") {
+    let wanted = if reward { "SEQ_CLS" } else { "CAUSAL_LM" };
+    if let Some(task) = fields.get("task_type").filter(|task| reward || !task.is_null()) {
+        if task.as_str() != Some(wanted) {
             return refuse("task_type", task);
         }
     }
@@ -159,7 +165,8 @@ fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
         "velora_config",
         "monteclora_config",
     ] {
-        if let Some(value) = fields.get(name).filter(|value| !is_empty(value)) {
+        let saves_score = |value: &Value| reward && name == "modules_to_save" && *value == serde_json::json!(["score"]);
+        if let Some(value) = fields.get(name).filter(|value| !is_empty(value) && !saves_score(value)) {
             return refuse(name, value);
         }
     }
