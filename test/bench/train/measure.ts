@@ -31,17 +31,14 @@ interface StepRecord {
 export interface Side {
   readonly program: string;
   readonly arguments: readonly string[];
-  readonly extra: Readonly<Record<string, unknown>>;
 }
 
 export function ourSide(): Side {
-  const program = fileURLToPath(new URL('our-side.ts', import.meta.url));
-  return { program: process.execPath, arguments: ['--import', 'tsx', program], extra: {} };
+  return { program: process.execPath, arguments: [fileURLToPath(new URL('our-side.mjs', import.meta.url))] };
 }
 
 export function torchSide(python: string): Side {
-  const program = fileURLToPath(new URL('torch_side.py', import.meta.url));
-  return { program: python, arguments: [program], extra: { adapter, optimiser } };
+  return { program: python, arguments: [fileURLToPath(new URL('torch_side.py', import.meta.url))] };
 }
 
 export async function measure(
@@ -49,9 +46,9 @@ export async function measure(
   job: Job,
   given: { readonly folder: string; readonly threads: number; readonly steps: number },
 ): Promise<Measured> {
-  const tokens = 'optimiser' in side.extra ? { tokens: [...tokensOf(job)] } : {};
+  const message = JSON.stringify({ ...given, job, adapter, optimiser, tokens: [...tokensOf(job)] });
   const start = performance.now();
-  const child = spawn(side.program, [...side.arguments, JSON.stringify({ ...given, job, ...side.extra, ...tokens })], {
+  const child = spawn(side.program, [...side.arguments, message], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       ...process.env,

@@ -1,20 +1,13 @@
-// Cupel's learner at one job, in a process of its own: `tsx our-side.ts <job as JSON>`. Prints one object a step.
+// Cupel's learner at one job, in a process of its own: `node our-side.mjs <job as JSON>`. Prints one object a step.
+// The build that is shipped, so that no compiler of TypeScript stands in the first step.
 import { readFileSync } from 'node:fs';
-import { learnerInput, openLearner } from '../../../engines/native/learner.ts';
-import { adapter, type Job, optimiser, tokensOf } from './works.ts';
+import { learnerInput, openLearner } from '../../../dist/engines/native/learner.js';
 
-const { folder, threads, steps, job } = JSON.parse(process.argv[2] as string) as {
-  readonly folder: string;
-  readonly threads: number;
-  readonly steps: number;
-  readonly job: Job;
-};
+const { folder, threads, steps, job, adapter, optimiser, tokens: ids } = JSON.parse(process.argv[2]);
 const tuning = job.tuning === 'lora' ? { adapter, base: job.compute } : {};
-const learner = await openLearner(
-  folder,
-  learnerInput({ compute: job.compute, recompute: job.recompute === true, ...tuning }, threads),
-);
-const tokens = tokensOf(job);
+const options = { compute: job.compute, recompute: job.recompute === true, ...tuning };
+const learner = await openLearner(folder, learnerInput(options, threads));
+const tokens = Int32Array.from(ids);
 const offsets = Int32Array.from({ length: job.sequences + 1 }, (_, index) => index * job.length);
 const labelled = Uint8Array.from(tokens, (_, index) => (index % job.length === 0 ? 0 : 1));
 for (let step = 0; step < steps; step++) {
