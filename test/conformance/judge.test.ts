@@ -1,8 +1,12 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { JudgePair, JudgeVerdict, Model } from '../../src/contracts/index.ts';
+import { readTrainingRows } from '../../src/data/index.ts';
 import { packageRoot } from '../../src/kit/index.ts';
 import { openRegistry } from '../../src/plugins/registry.ts';
+import { trainRewardCheckpoint } from '../lib/reward-checkpoint.ts';
 
 const registry = await openRegistry();
 const judges = await Promise.all(
@@ -17,16 +21,41 @@ const pairs: readonly JudgePair[] = [
   { id: 'blank', prompt, first: 'late', second: ' \n' },
 ];
 
-let model: Model;
+let folder: string;
+let plain: Model;
+let rewarding: Model;
 beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cupel-judges-'));
   const engine = await registry.load('engine', 'native');
-  model = await engine.open({ id: 'tiny', path: join(packageRoot(), 'fixtures/reference/e2e') }, { threads: 1 });
+  const base = join(packageRoot(), 'fixtures/reference/e2e');
+  plain = await engine.open({ id: 'tiny', path: base }, { threads: 1 });
+  await trainRewardCheckpoint(
+    plain,
+    (await readTrainingRows(join(base, 'dpo.jsonl'))).slice(0, 4),
+    join(folder, 'r'),
+    3,
+  );
+  rewarding = await engine.open({ id: 'reward', path: join(folder, 'r') }, { threads: 1 });
 });
-afterAll(() => model.close());
+afterAll(async () => {
+  await plain.close();
+  await rewarding.close();
+  await rm(folder, { recursive: true, force: true });
+});
 
 it('there are judges to test', () => expect(judges.length).toBeGreaterThan(0));
 
 describe.each(judges)('judge %s', (_, judge) => {
+  let model: Model;
+  beforeAll(async () => {
+    // A judge that needs rewards says so of a model that has none.
+    const refused = await judge.judge(pairs, { model: plain }).then(
+      () => false,
+      (error: { readonly code?: string }) => error.code === 'CUPEL_JUDGE_NO_REWARDS',
+    );
+    model = refused ? rewarding : plain;
+  });
+
   it('says what it is', () => {
     expect(judge.kind).toBe('judge');
     expect(judge.summary).toMatch(/^[A-Z].{10,}/);
